@@ -1,0 +1,23 @@
+# Everything needs only Python 3.11 or later, git and make: the set-up is done by itself, once.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test setup lint clean
+
+run: setup
+	@$(BIN)/prefactory run recipes/laptop.yaml
+
+test: setup lint
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+setup:
+	@$(PYTHON) scripts/bootstrap.py
+
+clean:
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,116 @@
+"""What a run came to, counted from its tables. Every number that a person reads of a run is made here.
+
+Rates are hard loops over rollouts that have a text, greedy and sampled apart, with Wilson's interval (Wilson, JASA 22,
+1927); they mean nothing without the token cap that they were seen at, so that stands beside them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory import store
+from schemas.rows import DropReason
+
+HINTS: Mapping[DropReason, str] = {
+    DropReason.UNFINISHED: "answers ran into the cap: raise `rollouts.max_tokens`, take prompts with shorter answers, "
+    "or set `pairing.allow_unfinished: true`",
+    DropReason.BELOW_MARGIN: "the jury sees no clear winner: lower `pairing.margin`, or use better judges",
+    DropReason.BELOW_AGREEMENT: "the judges disagree: lower `pairing.agreement`, or use better judges",
+    DropReason.BELOW_FLOOR: "even the best answer is poor: lower `pairing.floor`, or take easier prompts",
+    DropReason.NO_QUORUM: "too few judges could be read: see `SELECT judge, status, count(*) FROM verdicts GROUP BY ALL`",
+    DropReason.PROMPT_TOO_LONG: "raise `machine.max_model_len`, or take shorter prompts",
+    DropReason.ENGINE_ERROR: "see `SELECT error, count(*) FROM rollouts GROUP BY ALL`",
+    DropReason.ALL_LOOPS: "every answer loops: raise the temperature, or pair these prompts with another model's answers",
+}
+
+_SLOTS = """
+SELECT if(slot = 'greedy', 'greedy', 'sampled') AS decoding, count(text) AS answers,
+       count(*) FILTER (loop = 'hard') AS hard, count(*) FILTER (loop = 'soft') AS soft,
+       count(*) FILTER (text IS NOT NULL AND finish_reason NOT IN ('stop', 'tool_calls')) AS unfinished,
+       count(error) AS errors, coalesce(sum(len(token_ids)), 0)::BIGINT AS tokens
+FROM rollouts GROUP BY ALL ORDER BY decoding
+"""
+_JUDGES = """
+SELECT judge, count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status LIKE 'skipped%') AS skipped,
+       count(*) FILTER (status = 'abstained') AS abstained,
+       count(*) FILTER (status NOT IN ('ok', 'abstained') AND status NOT LIKE 'skipped%') AS failed,
+       avg(score) AS mean, stddev_pop(score) AS sd, avg(mass) AS mass
+FROM verdicts GROUP BY ALL ORDER BY judge
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFigures:
+    decoding: str
+    answers: int
+    hard: int
+    soft: int
+    unfinished: int
+    errors: int
+    tokens: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95% interval of the hard-loop rate."""
+        return wilson(self.hard, self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeFigures:
+    judge: str
+    ok: int
+    skipped: int
+    abstained: int
+    failed: int
+    mean: float | None
+    sd: float | None
+    mass: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`dropped` by reason, `causes` of the pairs; prompts == pairs + dropped once the run is finished."""
+
+    prompts: int
+    slots: tuple[SlotFigures, ...]
+    judges: tuple[JudgeFigures, ...]
+    causes: Mapping[str, int]
+    dropped: Mapping[str, int]
+
+    @property
+    def pairs(self) -> int:
+        return sum(self.causes.values())
+
+    @property
+    def drops(self) -> int:
+        return sum(self.dropped.values())
+
+
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """95% score interval of a proportion; (0, 1) where nothing was tried."""
+    if trials == 0:
+        return 0.0, 1.0
+    from scipy.stats import binomtest  # half a second to import, and not every command shows a rate
+
+    found = binomtest(hits, trials).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def figures(root: Path) -> Figures:
+    """Raises Fixable where the tables cannot be read."""
+    (prompts,) = _column(root, "SELECT count(*) FROM prompts")
+    return Figures(
+        prompts=prompts,
+        slots=tuple(SlotFigures(*row) for row in store.query(root, _SLOTS).rows),  # type: ignore[arg-type]  # as selected
+        judges=tuple(JudgeFigures(*row) for row in store.query(root, _JUDGES).rows),  # type: ignore[arg-type]  # as selected
+        causes=_counts(root, "SELECT cause, count(*) FROM pairs GROUP BY ALL ORDER BY 2 DESC, 1"),
+        dropped=_counts(root, "SELECT reason, count(*) FROM dropped GROUP BY ALL ORDER BY 2 DESC, 1"),
+    )
+
+
+def _column(root: Path, sql: str) -> list[int]:
+    return [int(str(row[0])) for row in store.query(root, sql).rows]
+
+
+def _counts(root: Path, sql: str) -> dict[str, int]:
+    return {str(name): int(str(count)) for name, count in store.query(root, sql).rows}

@@ -1,0 +1,83 @@
+"""From a recipe to an open run: everything that can be refused is refused here, before a server starts or a token is paid.
+
+The rule: what this returns can be worked on. Names are known, models have their digests, the folder is ours, and whatever
+lies in it was made from the same recipe.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import platformdirs
+
+from factory.engines import digest_of, model_refs
+from factory.identity import Stage, drift, full_identity, provenance
+from factory.progress import Progress
+from factory.prompts import source_digests
+from factory.recipe_file import write_recipe
+from factory.run import RunFolder, refuse_drift
+from factory.shards import Work, now
+from judges.base import Judge
+from judges.registry import find_judge, find_verifier
+from schemas.manifest import Provenance, RunManifest
+from schemas.recipe import Recipe
+
+
+def cache_folder() -> Path:
+    """Where converted models and digests are kept between runs: the user's cache folder."""
+    return Path(platformdirs.user_cache_dir("prefactory"))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run that may be worked on, and its jury."""
+
+    work: Work
+    judges: Mapping[str, Judge]
+
+
+def jury_of(recipe: Recipe) -> dict[str, Judge]:
+    """The judges by name, in the recipe's order. Raises RecipeError for a name that is no judge's or verifier's."""
+    for name in recipe.jury.verifiers:
+        find_verifier(name)
+    return {seat.judge: find_judge(seat.judge) for seat in recipe.jury.judges}
+
+
+def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) -> Opened:
+    """The run's folder, made if it is not there. The caller holds its lock.
+
+    `redone` names a stage that is to be made anew from what is stored, so that the fields which decide only it may
+    have changed; None lets no deciding field change. Raises RecipeError, ModelError, DriftError, StorageError.
+    """
+    judges = jury_of(recipe)
+    run = RunFolder(recipe.machine.runs / recipe.name)
+    models = {role: digest_of(ref, cache_folder(), progress) for role, ref in model_refs(recipe).items()}
+    rubrics = {name: judge.digest for name, judge in judges.items()}
+    made_from = provenance(models, rubrics, source_digests(recipe.prompts))
+    identity = full_identity(recipe, made_from)
+    before = run.manifest()
+    if before is not None:
+        refuse_drift(run.root, drift(before.identity, identity, redone))
+    if before is None or before.identity != identity:
+        write_recipe(recipe, run.recipe_path)
+        run.write_manifest(_manifest(recipe, identity, made_from, before))
+    return Opened(Work(run, recipe, identity, progress), judges)
+
+
+def _manifest(
+    recipe: Recipe, identity: Mapping[str, str], made_from: Provenance, before: RunManifest | None
+) -> RunManifest:
+    time: datetime = now()
+    return RunManifest(
+        name=recipe.name,
+        created=before.created if before else time,
+        updated=time,
+        identity=dict(identity),
+        provenance=made_from,
+        prompts=0,
+        shards=0,
+        pairs=0,
+        dropped={},
+        seconds=before.seconds if before else {},
+    )

@@ -1,0 +1,173 @@
+"""The OpenAI-compatible wire: a Request to a JSON body, a JSON response to a Completion. Pure; no I/O.
+
+The one rule: what a server cannot do is not sent, and what it did not send back is None, never a default that looks
+like an answer.
+"""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.chat import Completion, Message, Request, TokenAlternative
+from schemas.errors import EngineUnavailable
+
+Body = dict[str, Any]
+
+
+class Ability(StrEnum):
+    """What servers differ in."""
+
+    TOKEN_IDS = "token_ids"
+    SEED = "seed"
+    SAMPLERS = "samplers"  # top_k, min_p, repetition_penalty
+    REPETITION_DETECTION = "repetition_detection"
+    CHOICES = "choices"  # an answer held to a list of strings
+    LOGPROBS = "logprobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How one server is spoken to: the name it serves the model under, and what it can do."""
+
+    model: str
+    abilities: frozenset[Ability] = frozenset(Ability)
+
+    def body(self, request: Request) -> Body:
+        """The request's JSON body. Only fields that this server understands are in it."""
+        sampling = request.sampling
+        body: Body = {
+            "model": self.model,
+            "messages": [_message(message) for message in request.messages],
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if request.tools:
+            # The declared tools belong into the prompt, but the answer is wanted as the model wrote it, markers and
+            # all: a server-side parser would take the call out of the text.
+            body |= {"tools": json.loads(request.tools), "tool_choice": "none", "skip_special_tokens": False}
+        for ability, fields in _extras(request).items():
+            if ability in self.abilities:
+                body |= fields
+        return body
+
+
+def _message(message: Message) -> Body:
+    return {"role": message.role.value, "content": message.content}
+
+
+def _extras(request: Request) -> dict[Ability, Body]:
+    """The fields beyond the common core, by the ability that they need."""
+    sampling, extras = request.sampling, dict[Ability, Body]()
+    extras[Ability.SEED] = {"seed": sampling.seed}
+    samplers: Body = {}
+    if sampling.top_k > 0:
+        samplers["top_k"] = sampling.top_k
+    if sampling.min_p > 0:
+        samplers["min_p"] = sampling.min_p
+    if sampling.repetition_penalty != 1.0:
+        samplers["repetition_penalty"] = sampling.repetition_penalty
+    extras[Ability.SAMPLERS] = samplers
+    if request.want_token_ids:
+        extras[Ability.TOKEN_IDS] = {"return_token_ids": True}
+    if detection := request.repetition_detection:
+        extras[Ability.REPETITION_DETECTION] = {
+            "repetition_detection": {
+                "max_pattern_size": detection.max_pattern_size,
+                "min_pattern_size": detection.min_pattern_size,
+                "min_count": detection.min_count,
+            }
+        }
+    if request.choices:
+        extras[Ability.CHOICES] = {"structured_outputs": {"choice": list(request.choices)}}
+    if request.top_logprobs:
+        extras[Ability.LOGPROBS] = {"logprobs": True, "top_logprobs": request.top_logprobs}
+    return extras
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Alternative(_Reply):
+    token: str
+    logprob: float
+
+
+class _Position(_Alternative):
+    top_logprobs: list[_Alternative] = []
+
+
+class _Logprobs(_Reply):
+    content: list[_Position] | None = None
+
+
+class _Said(_Reply):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(_Reply):
+    message: _Said
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+    token_ids: list[int] | None = None
+
+
+class _Usage(_Reply):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Response(_Reply):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+    prompt_token_ids: list[int] | None = None
+
+
+def read_completion(request_id: str, content: bytes) -> Completion:
+    """The first choice of a chat completion. Raises EngineUnavailable where the body is none."""
+    try:
+        response = _Response.model_validate_json(content)
+    except ValidationError as error:
+        raise EngineUnavailable(f"the engine's reply is no chat completion: {_first_problem(error)}") from error
+    if not response.choices:
+        raise EngineUnavailable("the engine's reply is no chat completion: it has no choices")
+    choice, usage = response.choices[0], response.usage or _Usage()
+    return Completion(
+        request_id=request_id,
+        text=choice.message.content or "",
+        finish_reason=choice.finish_reason or "",
+        reasoning=choice.message.reasoning or choice.message.reasoning_content,
+        prompt_token_ids=_tuple(response.prompt_token_ids),
+        token_ids=_tuple(choice.token_ids),
+        first_token=_first_token(choice.logprobs),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+    )
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place or 'body'}: {problem['msg']}"
+
+
+def _tuple(ids: list[int] | None) -> tuple[int, ...] | None:
+    return None if ids is None else tuple(ids)
+
+
+def _first_token(logprobs: _Logprobs | None) -> tuple[TokenAlternative, ...]:
+    if logprobs is None or not logprobs.content:
+        return ()
+    first = logprobs.content[0]
+    listed = [TokenAlternative(entry.token, entry.logprob) for entry in first.top_logprobs]
+    if all(entry.token != first.token for entry in listed):
+        listed.append(TokenAlternative(first.token, first.logprob))
+    return tuple(listed)

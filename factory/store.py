@@ -1,0 +1,214 @@
+"""Parquet and DuckDB: the only module that imports `pyarrow.parquet` or `duckdb`.
+
+A part appears whole or not at all: it is written under a temporary name, fsynced, checksummed and renamed. Rows go in
+and come out as the dataclasses of `schemas.rows`; no caller sees an Arrow table or a dict.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.errors import Fixable, SchemaError, StorageError
+from schemas.rows import Dropped, Pair, Prompt, Rollout, Row, Scorecard, Verdict
+from schemas.tables import SCHEMAS, Table
+
+ROW_TYPES: Mapping[Table, type[Row]] = {
+    Table.PROMPTS: Prompt,
+    Table.ROLLOUTS: Rollout,
+    Table.VERDICTS: Verdict,
+    Table.SCORECARDS: Scorecard,
+    Table.PAIRS: Pair,
+    Table.DROPPED: Dropped,
+}
+_ADAPTERS: Mapping[Table, TypeAdapter[Any]] = {
+    table: TypeAdapter(list[row_type])  # type: ignore[valid-type]  # a type made from a value, as pydantic wants it
+    for table, row_type in ROW_TYPES.items()
+}
+R = TypeVar("R", Prompt, Rollout, Verdict, Scorecard, Pair, Dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A part as it lies on disk."""
+
+    sha256: str
+    rows: int
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of `path` that takes its place when the block ends well. Raises StorageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        _remove(temporary)
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    return StorageError(
+        f"{path}: cannot be written: {reason}; make room or rights there, or name another folder as "
+        "`machine.runs`. Everything finished so far is kept: the same command goes on from it"
+    )
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # the folder itself may be gone or read-only; the error above says so
+        return
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A small file, whole or not at all. Raises StorageError."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_part(path: Path, table: Table, rows: Sequence[Row]) -> Written:
+    """One part of `table`. Raises StorageError where it cannot be written, SchemaError where a row does not fit."""
+    schema = SCHEMAS[table]
+    try:
+        arrow = pa.Table.from_pylist([_plain(row) for row in rows], schema=schema)
+        arrow.validate(full=True)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        raise SchemaError(f"{path}: a row does not fit the table `{table}`: {error}") from error
+    with writing(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd")
+        digest = sha256_of(temporary)
+    return Written(digest, len(rows))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, tuple):
+        return value if value and isinstance(value[0], int) else [_plain(entry) for entry in value]
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_part(path: Path, row_type: type[R]) -> list[R]:
+    """The rows of a part. Raises SchemaError where it is not a part of that table in this version's form."""
+    table = next(name for name, kind in ROW_TYPES.items() if kind is row_type)
+    try:
+        arrow = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(f"{path}: not a readable Parquet part: {error}") from error
+    if not arrow.schema.equals(SCHEMAS[table]):
+        raise SchemaError(f"{path}: not in the form of the table `{table}`; was it written by another version?")
+    try:
+        rows: list[R] = _ADAPTERS[table].validate_python(arrow.to_pylist())
+        return rows
+    except ValidationError as error:
+        raise SchemaError(f"{path}: {error.errors(include_url=False)[0]}") from error
+
+
+def write_catalog(path: Path, root: Path) -> None:
+    """`catalog.duckdb`: a view for each table over all rounds, with every column's comment. Replaced atomically."""
+    with writing(path) as temporary, duckdb.connect(str(temporary)) as connection:
+        for statement in catalog_statements(root):
+            connection.execute(statement)
+
+
+def catalog_statements(root: Path) -> list[str]:
+    """Views over the Parquet parts under `root`. A table without parts is an empty view with the right columns."""
+    statements = []
+    for table, schema in SCHEMAS.items():
+        statements.append(f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}")
+        for column in schema:
+            comment = _literal(column.metadata[b"comment"].decode())
+            statements.append(f"COMMENT ON COLUMN {table}.{column.name} IS {comment}")
+    return statements
+
+
+def _select(root: Path, table: Table, schema: pa.Schema) -> str:
+    columns = ", ".join(schema.names)
+    if any(root.glob(f"round=*/{table}/part-*.parquet")):
+        pattern = _literal(f"{root.resolve()}/round=*/{table}/part-*.parquet")
+        return f"SELECT {columns}, round FROM read_parquet({pattern}, hive_partitioning = true)"
+    empty = ", ".join(f"NULL::{_sql_type(column.type)} AS {column.name}" for column in schema)
+    return f"SELECT {empty}, NULL::BIGINT AS round WHERE false"
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return "STRUCT(" + ", ".join(f"{field.name} {_sql_type(field.type)}" for field in kind) + ")"
+    return {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN"}.get(str(kind), str(kind).upper())
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of a query: column names and rows of plain values."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+
+def query(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
+    """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable."""
+    with duckdb.connect() as connection:
+        for statement in (*catalog_statements(root), *_confinement(root)):
+            connection.execute(statement)
+        try:
+            cursor = connection.execute(sql, parameters)
+            return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
+        except duckdb.Error as error:
+            raise Fixable(f"query: {' '.join(str(error).split())}") from error
+
+
+def copy_query(root: Path, sql: str, target: Path) -> int:
+    """Write what a query gives as one Parquet file, in flat memory. Returns the rows. Raises Fixable, StorageError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect() as connection:
+        for statement in catalog_statements(root):
+            connection.execute(statement)
+        try:
+            copied = connection.execute(f"COPY ({sql}) TO {_literal(str(target))} (FORMAT parquet, COMPRESSION zstd)")
+        except duckdb.IOException as error:
+            raise StorageError(f"{target}: cannot be written: {' '.join(str(error).split())}") from error
+        row = copied.fetchone()
+    return int(row[0]) if row else 0
+
+
+def _confinement(root: Path) -> Iterable[str]:
+    yield f"SET allowed_directories = [{_literal(f'{root.resolve()}/')}]"
+    yield "SET enable_external_access = false"
+    yield "SET lock_configuration = true"

@@ -1,0 +1,106 @@
+"""Runs verifiers where they can be killed: a pool of processes of its own.
+
+The rule that must not break: no text may hang or kill the factory. A check that does not come back in time, takes its
+process down, or breaks becomes a verdict with status failed, and the checks beside it go on.
+"""
+
+import asyncio
+import contextlib
+import multiprocessing
+import resource
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as OutOfTime
+from multiprocessing.context import BaseContext
+
+from pebble import ProcessExpired, ProcessPool
+
+from judges.base import Verifier, no_score
+from judges.registry import find_verifier
+from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
+
+Check = tuple[str, Prompt, Rollout]  # the verifier's name, and what it looks at
+Finder = Callable[[str], Verifier]  # by name; a function of a module, since each process looks it up again
+
+MEMORY_BYTES = 4 * 2**30  # of data for one process: a huge number must not push a model out of memory
+_SLOW_IMPORTS = ["math_verify", "judges.registry"]
+
+
+async def run_checks(
+    checks: Sequence[Check], workers: int, timeout_s: float, find: Finder = find_verifier
+) -> tuple[Verdict, ...]:
+    """One verdict for each check, in the order of `checks`. What does not apply abstains here, without a process.
+
+    At most `workers` processes at a time, `timeout_s` seconds for each check. Works in any thread that runs an event
+    loop, and never blocks it. Raises RecipeError for a name that no verifier has.
+    """
+    verdicts = [_abstained(check, find(check[0])) for check in checks]
+    left = [number for number, verdict in enumerate(verdicts) if verdict is None]
+    if left:
+        found = await _in_processes([checks[number] for number in left], min(workers, len(left)), timeout_s, find)
+        for number, verdict in zip(left, found, strict=True):
+            verdicts[number] = verdict
+    return tuple(verdict for verdict in verdicts if verdict is not None)
+
+
+def _abstained(check: Check, verifier: Verifier) -> Verdict | None:
+    name, prompt, rollout = check
+    return None if verifier.applies(prompt, rollout) else no_score(rollout, name, VerdictStatus.ABSTAINED)
+
+
+async def _in_processes(checks: Sequence[Check], workers: int, timeout_s: float, find: Finder) -> list[Verdict]:
+    pool = ProcessPool(max_workers=workers, initializer=_bound_memory, context=_context())
+    scheduling = asyncio.create_task(asyncio.to_thread(_schedule, pool, checks, timeout_s, find))
+    try:
+        futures = await asyncio.shield(scheduling)
+        answers = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+    finally:
+        await asyncio.wait([scheduling])  # a pool that is stopped while it starts would leave its processes behind
+        await asyncio.to_thread(_stop, pool)
+    return [_verdict(check, answer, timeout_s) for check, answer in zip(checks, answers, strict=True)]
+
+
+def _schedule(pool: ProcessPool, checks: Sequence[Check], timeout_s: float, find: Finder) -> list[Future[Verdict]]:
+    """Blocks while the first process starts, for seconds where the fork server has to start too."""
+    return [pool.schedule(_run, args=(find, *check), timeout=timeout_s) for check in checks]
+
+
+def _stop(pool: ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
+    pool.join()
+
+
+def _run(find: Finder, name: str, prompt: Prompt, rollout: Rollout) -> Verdict:
+    return find(name).check(prompt, rollout)
+
+
+def _verdict(check: Check, answer: Verdict | BaseException, timeout_s: float) -> Verdict:
+    if isinstance(answer, Verdict):
+        return answer
+    name, _, rollout = check
+    match answer:
+        case OutOfTime():
+            why = f"no result within {timeout_s:g} s"
+        case ProcessExpired():
+            why = f"its process ended with exit code {answer.exitcode}"
+        case _:
+            why = f"{type(answer).__name__}: {answer}"
+    return no_score(rollout, name, VerdictStatus.FAILED, why)
+
+
+def _context() -> BaseContext:
+    """Never `fork`: the factory has threads, and a forked child inherits their locks as they stand.
+
+    A fork server imports what is slow once, so that a process that replaces a killed one starts in no time.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_SLOW_IMPORTS)
+    return context
+
+
+def _bound_memory() -> None:
+    """Where the system allows no such bound, the check runs without it."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))

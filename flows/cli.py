@@ -1,0 +1,249 @@
+"""The command line. Each verb is a line of help, what it reads, and a call into the factory.
+
+Exit codes: 0 done; 1 a retry may help; 2 something must be changed first; 130 stopped by the user.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from factory import store
+from factory.figures import figures
+from factory.identity import Stage
+from factory.opening import Opened, open_run
+from factory.recipe_file import read_recipe
+from factory.run import RunFolder
+from flows import show
+from flows.plain import PlainRunner
+from flows.planning import foresee
+from flows.round import Runner, make_round, run_folder
+from flows.terminal import progress_display
+from judges.registry import JUDGES, VERIFIERS
+from schemas.errors import FactoryError, Fixable, Transient
+from schemas.manifest import RunManifest
+from schemas.recipe import Recipe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Prompts in, preference pairs out: six answers each by your own model, a jury, and doom loops always rejected.",
+)
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="the recipe's YAML file, for example recipes/laptop.yaml")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, for scripts")]
+Plain = Annotated[bool, typer.Option("--plain", help="without Prefect; the rows are the same")]
+
+
+@app.command()
+def run(recipe: RecipePath, plain: Plain = False) -> None:
+    """The whole thing: prompts, rollouts, loop check, jury, pairs, dataset. Run it again to go on where it stopped."""
+    _make(read_recipe(recipe), Stage.EXPORT, plain=plain)
+
+
+@app.command()
+def sample(recipe: RecipePath) -> None:
+    """Read, clean and sample the prompts, and stop there."""
+    _make(read_recipe(recipe), Stage.PROMPTS, plain=True)
+
+
+@app.command()
+def rollout(recipe: RecipePath) -> None:
+    """Up to the policy's answers and their loop check."""
+    _make(read_recipe(recipe), Stage.ROLLOUTS, plain=True)
+
+
+@app.command()
+def judge(recipe: RecipePath) -> None:
+    """Up to the jury's verdicts."""
+    _make(read_recipe(recipe), Stage.VERDICTS, plain=True)
+
+
+@app.command()
+def pair(recipe: RecipePath) -> None:
+    """Pair again from the stored verdicts, with other `pairing` settings if you like. Needs no model."""
+    _again(read_recipe(recipe), Stage.PAIRS)
+
+
+@app.command()
+def export(recipe: RecipePath) -> None:
+    """Write the dataset again from the stored pairs. Needs no model."""
+    _again(read_recipe(recipe), Stage.EXPORT)
+
+
+@app.command()
+def plan(recipe: RecipePath, as_json: AsJson = False) -> None:
+    """What a run would do: prompts, requests, tokens at most, and what is there already. Sends nothing."""
+    foreseen = foresee(read_recipe(recipe))
+    if as_json:
+        print(json.dumps(asdict(foreseen)))
+    else:
+        Console().print(foreseen.text(), markup=False, highlight=False)
+
+
+@app.command()
+def status(run: RunPath, as_json: AsJson = False) -> None:
+    """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
+    manifest = _manifest(run)
+    counted = figures(run)
+    if as_json:
+        print(json.dumps(asdict(counted) | {"pairs": counted.pairs, "seconds": manifest.seconds}))
+        return
+    recipe = read_recipe(RunFolder(run).recipe_path)
+    console = Console()
+    show.show_figures(console, counted, recipe.rollouts.max_tokens)
+    show.show_seconds(console, manifest)
+
+
+@app.command()
+def query(
+    run: RunPath,
+    sql: Annotated[str, typer.Argument(help='for example "SELECT cause, count(*) FROM pairs GROUP BY ALL"')],
+    as_json: AsJson = False,
+) -> None:
+    """SQL over the tables: prompts, rollouts, verdicts, scorecards, pairs, dropped. Read-only."""
+    _manifest(run)
+    answer = store.query(run, sql)
+    if as_json:
+        print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], default=str))
+    else:
+        show.show_answer(Console(), answer)
+
+
+@app.command()
+def judges() -> None:
+    """The judges and verifiers that a recipe can name."""
+    for kind, names in (("judge", JUDGES), ("verifier", VERIFIERS)):
+        for name in names:
+            print(f"{kind:<9} {name:<14} {_first_line(name)}")
+
+
+def _first_line(name: str) -> str:
+    """A judge's name is its file's name, and the file's first line says what it asks."""
+    return (sys.modules[f"judges.{name}"].__doc__ or "").strip().splitlines()[0]
+
+
+def _manifest(root: Path) -> RunManifest:
+    """Raises Fixable where the folder is no run."""
+    manifest = RunFolder(root).manifest()
+    if manifest is None:
+        raise Fixable(f"{root}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
+    return manifest
+
+
+def _make(recipe: Recipe, last: Stage, *, plain: bool) -> None:
+    folder = RunFolder(run_folder(recipe))
+    with progress_display() as progress, folder.locked():
+        opened = open_run(recipe, progress)
+        found: list[tuple[RunManifest, int]] = []
+
+        async def work(runner: Runner) -> None:
+            found.append(await make_round(opened, runner, last))
+
+        _run_until_stopped(_with_runner(opened, work, plain=plain))
+    manifest, sent = found[0]
+    _report(opened, manifest, sent, last)
+
+
+def _again(recipe: Recipe, stage: Stage) -> None:
+    """Redo a stage from what is stored; whatever it is made from must be there."""
+    folder = RunFolder(run_folder(recipe))
+    _manifest(folder.root)
+    with progress_display() as progress, folder.locked():
+        opened = open_run(recipe, progress, redone=stage)
+        if opened.work.pending(Stage.VERDICTS):
+            raise Fixable(f"{folder.root}: not every prompt is judged yet; `prefactory judge` goes on with it")
+        found: list[tuple[RunManifest, int]] = []
+
+        async def work() -> None:
+            found.append(await make_round(opened, PlainRunner(recipe.machine.shards_in_flight), stage))
+
+        _run_until_stopped(work())
+    manifest, sent = found[0]
+    _report(opened, manifest, sent, stage)
+
+
+async def _with_runner(opened: Opened, work: Callable[[Runner], Coroutine[None, None, None]], *, plain: bool) -> None:
+    in_flight = opened.work.recipe.machine.shards_in_flight
+    if plain:
+        await work(PlainRunner(in_flight))
+        return
+    opened.work.progress.say("starting Prefect (without it: --plain)")
+    from flows.scheduled import as_flow  # seconds to import, and only this verb wants it
+
+    await as_flow(opened.work.recipe.name, work, in_flight)
+
+
+def _run_until_stopped(work: Coroutine[None, None, None]) -> None:
+    """Ctrl-C and SIGTERM cancel the work, so that servers are stopped and what is finished stays."""
+
+    async def main() -> None:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await task
+
+    try:
+        asyncio.run(main())
+    except asyncio.CancelledError as error:
+        raise KeyboardInterrupt from error
+
+
+def _report(opened: Opened, manifest: RunManifest, sent: int, last: Stage) -> None:
+    console, root = Console(), opened.work.run.root
+    if last in (Stage.PAIRS, Stage.EXPORT):
+        show.show_figures(console, figures(root), opened.work.recipe.rollouts.max_tokens)
+        show.show_one_pair(console, root)
+    show.show_seconds(console, manifest)
+    shown = _shorter(root)
+    lines = [f"Requests sent: {sent}" + (" (everything was there)" if sent == 0 else ""), f"Run folder: {shown}"]
+    dataset = opened.work.run.export_path("trl")
+    if last is Stage.EXPORT and dataset.exists():
+        lines += [
+            f"Dataset: {_shorter(dataset)}  (datasets.load_dataset, or load_from_disk)",
+            f"Look:    prefactory status {shown}",
+            f'         prefactory query {shown} "SELECT cause, count(*) FROM pairs GROUP BY ALL"',
+        ]
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _shorter(path: Path) -> str:
+    """Relative to where the user stands, if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def main() -> None:
+    """The `prefactory` command: errors become one line each, and an exit code."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app(prog_name="prefactory")
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on from here", 130)
+    except FactoryError as error:
+        if debug:
+            raise
+        _fail(str(error), 1 if isinstance(error, Transient) else 2)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error}; the same command with --debug shows where", 1)
+
+
+def _fail(line: str, code: int) -> None:
+    print(f"prefactory: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

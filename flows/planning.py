@@ -1,0 +1,60 @@
+"""What a run would do, without sending anything or writing anywhere."""
+
+from dataclasses import dataclass
+
+from factory.identity import Stage
+from factory.opening import jury_of
+from factory.progress import Silent
+from factory.prompts import collect
+from factory.rollouts import slots
+from factory.run import RunFolder
+from factory.shards import Work
+from flows.round import run_folder
+from schemas.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Upper bounds: loops and duplicate texts are not judged, and most answers end before the cap."""
+
+    prompts: int
+    shards: int
+    rollouts: int
+    verdicts: int
+    answer_tokens: int
+    shards_done: dict[str, int]
+
+    def text(self) -> str:
+        done = ", ".join(f"{stage} {count} of {self.shards}" for stage, count in self.shards_done.items())
+        return (
+            f"{self.prompts} prompts in {self.shards} shards\n"
+            f"{self.rollouts} rollouts, at most {self.answer_tokens:,} tokens written\n"
+            f"{self.verdicts} judge calls at most, one token each\n"
+            f"finished shards in the run folder: {done or 'none'}"
+        )
+
+
+def foresee(recipe: Recipe) -> Plan:
+    """Raises as the run itself would for a recipe or sources that are not usable."""
+    jury_of(recipe)
+    prompts = len(collect(recipe.prompts, recipe.seed, Silent()).prompts)
+    rollouts = prompts * len(slots(recipe.rollouts))
+    return Plan(
+        prompts=prompts,
+        shards=-(-prompts // recipe.machine.shard_size),
+        rollouts=rollouts,
+        verdicts=rollouts * len(recipe.jury.judges),
+        answer_tokens=rollouts * recipe.rollouts.max_tokens,
+        shards_done=_done(recipe),
+    )
+
+
+def _done(recipe: Recipe) -> dict[str, int]:
+    """Finished shards by stage, as the folder's own identity has them."""
+    run = RunFolder(run_folder(recipe))
+    manifest = run.manifest()
+    if manifest is None:
+        return {}
+    work = Work(run, recipe, manifest.identity, Silent())
+    stages = (Stage.ROLLOUTS, Stage.VERDICTS, Stage.PAIRS)
+    return {stage.value: run.shards() - len(work.pending(stage)) for stage in stages}

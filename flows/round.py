@@ -1,0 +1,197 @@
+"""One round, from prompts to an exported dataset: which stage comes when, and which engine is up for it.
+
+No state lives here. Each step looks at the run folder for what is still to be done, so that a round that was cut off, or
+done, or half done by somebody else, is gone through in the same way.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from factory import shards, store
+from factory.engines import EngineRoom, refuse_what_is_ignored
+from factory.export import export
+from factory.figures import figures
+from factory.hearing import Seat
+from factory.identity import Stage
+from factory.opening import Opened, cache_folder
+from factory.prompts import collect
+from factory.rollouts import Policy
+from factory.shards import Work, now
+from schemas.manifest import RunManifest
+from schemas.recipe import JudgeRef, ModelRef, Recipe
+
+HEARINGS = "judging"  # the part of the verdicts that engines answer
+
+
+class Runner(Protocol):
+    """Who runs the shards of a stage: plainly, or as the tasks of a scheduler."""
+
+    async def each(self, stage: str, do: Callable[[int], Awaitable[object]], pending: Sequence[int]) -> None:
+        """Do every pending shard. The first error is raised when the others in flight have ended or were cancelled."""
+
+
+@dataclass
+class Round:
+    """A round at work. `seconds` holds the wall time of each phase; `requests` what was sent for answers."""
+
+    opened: Opened
+    room: EngineRoom
+    runner: Runner
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Work:
+        return self.opened.work
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.opened.work.recipe
+
+    async def go(self, last: Stage) -> RunManifest:
+        """Every stage up to and including `last`. Raises Fixable or Transient; what is finished stays."""
+        try:
+            await self._prompts()
+            if last is not Stage.PROMPTS:
+                await self._rollouts()
+            if last not in (Stage.PROMPTS, Stage.ROLLOUTS):
+                await self._verdicts()
+            if last in (Stage.PAIRS, Stage.EXPORT):
+                await self._pairs()
+        finally:
+            await self.room.stop_local()
+            manifest = self._roll_up()
+        if last is Stage.EXPORT:
+            self._export(manifest)
+            manifest = self._roll_up()
+        return manifest
+
+    async def _prompts(self) -> None:
+        with self._timed("prompts"):
+            if self.work.finished(Stage.PROMPTS, 0) is None:
+                self.work.progress.say("reading prompts")
+                await self.runner.each(Stage.PROMPTS, self._write_prompts, [0])
+
+    async def _write_prompts(self, _: int) -> None:
+        shards.write_prompts(self.work, lambda: collect(self.recipe.prompts, self.recipe.seed, self.work.progress))
+
+    async def _rollouts(self) -> None:
+        pending = self.work.pending(Stage.ROLLOUTS)
+        if not pending:
+            return
+        with self._timed("policy server"):
+            engine = await self.room.engine(self.recipe.policy)
+        refuse_what_is_ignored(self.recipe.rollouts, engine)
+        policy = Policy(engine, self.recipe.policy.model, self._digest())
+        slots = len(self.recipe.rollouts.slots) + (self.recipe.rollouts.greedy is not None)
+        with self._timed("rollouts"):
+            self.work.progress.begin(Stage.ROLLOUTS, sum(self._prompts_in(shard) for shard in pending) * slots)
+            await self.runner.each(
+                Stage.ROLLOUTS, lambda shard: shards.write_rollouts(self.work, shard, policy), pending
+            )
+
+    def _digest(self) -> str:
+        manifest = self.work.run.manifest()
+        assert manifest is not None, "open_run has written it"
+        return manifest.provenance.models["policy"]
+
+    def _prompts_in(self, shard: int) -> int:
+        return self.work.record(Stage.PROMPTS, 0).outputs[shard].rows
+
+    async def _verdicts(self) -> None:
+        pending = self.work.pending(Stage.VERDICTS)
+        if not pending:
+            return
+        judged = sum(int(self.work.record(Stage.ROLLOUTS, shard).notes["to_judge"]) for shard in pending)
+        self.work.progress.begin(Stage.VERDICTS, judged * len(self.opened.judges))
+        for panel in panels(self.recipe):
+            await self._hear(panel, pending)
+        await self.room.stop_local()
+        with self._timed("verifiers"):
+            judges = list(self.opened.judges.values())
+            await self.runner.each(
+                Stage.VERDICTS, lambda shard: shards.write_verdicts(self.work, shard, judges), pending
+            )
+
+    async def _hear(self, panel: Sequence[JudgeRef], pending: Sequence[int]) -> None:
+        with self._timed("judge server"):
+            seats = [Seat(self.opened.judges[one.judge], await self.room.engine(self._model(one))) for one in panel]
+        with self._timed(HEARINGS):
+            await self.runner.each(HEARINGS, lambda shard: shards.hear_judges(self.work, shard, seats), pending)
+
+    def _model(self, seat: JudgeRef) -> ModelRef:
+        return seat.model or self.recipe.policy
+
+    async def _pairs(self) -> None:
+        with self._timed("pairing"):
+            shards.write_spreads(self.work)
+            await self.runner.each(Stage.PAIRS, self._write_pairs, self.work.pending(Stage.PAIRS))
+
+    async def _write_pairs(self, shard: int) -> None:
+        shards.write_pairs(self.work, shard)
+
+    def _export(self, manifest: RunManifest) -> None:
+        if figures(self.work.run.root).pairs == 0:
+            self.work.progress.say("no pairs: nothing to export")
+            return
+        with self._timed("export"):
+            export(self.work.run, self.recipe, manifest)
+
+    def _roll_up(self) -> RunManifest:
+        """Bring manifest and catalog up to what lies on disk."""
+        run, before = self.work.run, self.work.run.manifest()
+        assert before is not None, "open_run has written it"
+        counted = figures(run.root)
+        seconds = dict(before.seconds)
+        for phase, spent in self.seconds.items():
+            seconds[phase] = round(seconds.get(phase, 0.0) + spent, 2)
+        self.seconds.clear()
+        manifest = before.model_copy(
+            update={
+                "updated": now(),
+                "prompts": counted.prompts,
+                "shards": run.shards(),
+                "pairs": counted.pairs,
+                "dropped": dict(counted.dropped),
+                "seconds": seconds,
+            }
+        )
+        run.write_manifest(manifest)
+        store.write_catalog(run.catalog_path, run.root)
+        return manifest
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - began
+
+
+def panels(recipe: Recipe) -> list[list[JudgeRef]]:
+    """Judges that can be heard together: those behind running servers, and those of each local model.
+
+    The policy's own model comes first, since its server is up already.
+    """
+    found: dict[str, list[JudgeRef]] = {}
+    for seat in recipe.jury.judges:
+        model = seat.model or recipe.policy
+        found.setdefault("running" if model.urls else model.model_dump_json(), []).append(seat)
+    own = recipe.policy.model_dump_json()
+    return sorted(found.values(), key=lambda panel: (panel[0].model or recipe.policy).model_dump_json() != own)
+
+
+async def make_round(opened: Opened, runner: Runner, last: Stage) -> tuple[RunManifest, int]:
+    """A round up to `last`; the manifest and the number of requests that were sent for it."""
+    work = opened.work
+    async with EngineRoom(work.run, work.recipe.machine, cache_folder(), work.progress) as room:
+        manifest = await Round(opened, room, runner).go(last)
+        return manifest, room.sent
+
+
+def run_folder(recipe: Recipe) -> Path:
+    return recipe.machine.runs / recipe.name

@@ -1,0 +1,114 @@
+"""What a person sees of a run: its figures as tables, one pair in full, answers to queries."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from factory import store
+from factory.figures import HINTS, Figures, SlotFigures
+from schemas.manifest import RunManifest
+from schemas.rows import DropReason
+
+_ONE_PAIR = """
+SELECT list_extract(messages, -1).content, chosen, rejected, cause, margin, agreement,
+       r.loop_rule, r.loop_period, r.loop_repeats, rejected_trimmed
+FROM pairs JOIN rollouts r ON r.rollout_id = rejected_id
+ORDER BY cause = 'loop' DESC, rejected_trimmed DESC, len(chosen) + len(rejected), pairs.prompt_id LIMIT 1
+"""
+
+
+def show_figures(console: Console, figures: Figures, max_tokens: int) -> None:
+    """The whole run on one screen; the sum of the last table is the number of prompts."""
+    console.print(_slots(figures.slots, max_tokens))
+    console.print(_judges(figures))
+    console.print(_outcome(figures))
+    for reason, count in figures.dropped.items():
+        if hint := HINTS.get(DropReason(reason)):
+            console.print(f"{reason} ({count}): {hint}", markup=False, highlight=False)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    return table
+
+
+def _slots(slots: tuple[SlotFigures, ...], max_tokens: int) -> Table:
+    table = _table(
+        f"Rollouts (max_tokens {max_tokens})",
+        "decoding", "answers", "hard loops", "rate", "95% interval", "soft loops", "unfinished", "errors", "tokens",
+    )  # fmt: skip
+    for slot in slots:
+        low, high = slot.interval
+        rate = f"{slot.hard / slot.answers:.1%}" if slot.answers else "-"
+        interval = f"{low:.1%} to {high:.1%}"
+        counts = (slot.soft, slot.unfinished, slot.errors, slot.tokens)
+        table.add_row(slot.decoding, str(slot.answers), str(slot.hard), rate, interval, *map(str, counts))
+    return table
+
+
+def _judges(figures: Figures) -> Table:
+    table = _table("Verdicts", "judge", "ok", "skipped", "abstained", "failed", "mean", "SD", "mass on digits")
+    for judge in figures.judges:
+        numbers = ("-" if value is None else f"{value:.2f}" for value in (judge.mean, judge.sd, judge.mass))
+        table.add_row(judge.judge, str(judge.ok), str(judge.skipped), str(judge.abstained), str(judge.failed), *numbers)
+    return table
+
+
+def _outcome(figures: Figures) -> Table:
+    table = _table(
+        f"{figures.prompts} prompts = {figures.pairs} pairs + {figures.drops} dropped", "outcome", "why", "n"
+    )
+    for cause, count in figures.causes.items():
+        table.add_row("pair", cause, str(count))
+    for reason, count in figures.dropped.items():
+        table.add_row("dropped", reason, str(count))
+    return table
+
+
+def show_one_pair(console: Console, root: Path) -> None:
+    """The most telling pair in full: a trimmed loop if there is one."""
+    rows = store.query(root, _ONE_PAIR).rows
+    if not rows:
+        return
+    prompt, chosen, rejected, cause, margin, agreement, rule, period, repeats, trimmed = rows[0]
+    console.print(Panel(_clean(prompt), title="prompt", title_align="left"))
+    console.print(Panel(_clean(chosen), title="chosen", title_align="left", border_style="green"))
+    why = (
+        f"loop ({rule}): {period} bytes, {repeats:.1f} times" if cause == "loop" else f"{cause}: margin {_two(margin)}"
+    )
+    why += ", cut after a few periods" if trimmed else ""
+    why += f", agreement {_two(agreement)}" if agreement is not None else ""
+    console.print(Panel(_clean(rejected), title=f"rejected; {why}", title_align="left", border_style="red"))
+
+
+def _two(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else "-"
+
+
+def _clean(value: object) -> Text:
+    """Model output never gets to speak to the terminal: control characters are shown, not obeyed."""
+    return Text("".join(_visible(character) for character in str(value)))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() or character == "\n" else f"\\x{ord(character):02x}"
+
+
+def show_seconds(console: Console, manifest: RunManifest) -> None:
+    phases = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in manifest.seconds.items() if spent >= 0.5)
+    if phases:
+        console.print(f"Time: {phases}", markup=False, highlight=False)
+
+
+def show_answer(console: Console, answer: store.Answer) -> None:
+    table = Table(header_style="bold")
+    for column in answer.columns:
+        table.add_column(column, overflow="fold")
+    for row in answer.rows:
+        table.add_row(*(_clean("NULL" if value is None else value) for value in row))
+    console.print(table)

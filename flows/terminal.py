@@ -1,0 +1,73 @@
+"""What a person sees while it works: bars on a terminal, plain lines with a time in a log."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from factory.progress import Progress
+
+EVERY = 10.0  # seconds between two lines of one phase in a log
+
+
+class PlainLines:
+    """For pipes and logs: a line when something happens, and one every few seconds while a phase goes on."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._phases: dict[str, tuple[int, int, float]] = {}  # done, total, when last said
+
+    def say(self, line: str) -> None:
+        print(f"[{time.monotonic() - self._began:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+    def begin(self, phase: str, total: int) -> None:
+        self._phases[phase] = (0, total, time.monotonic())
+        self.say(f"{phase}: 0 of {total}")
+
+    def advance(self, phase: str, steps: int = 1) -> None:
+        done, total, said = self._phases.get(phase, (0, 0, 0.0))
+        done, now = done + steps, time.monotonic()
+        if done == total or now - said >= EVERY:
+            self.say(f"{phase}: {done} of {total}")
+            said = now
+        self._phases[phase] = (done, total, said)
+
+
+class LiveBars:
+    """For terminals."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def say(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, highlight=False, style="dim")
+
+    def begin(self, phase: str, total: int) -> None:
+        self._tasks[phase] = self._bars.add_task(phase, total=total)
+
+    def advance(self, phase: str, steps: int = 1) -> None:
+        if phase in self._tasks:
+            self._bars.advance(self._tasks[phase], steps)
+
+
+@contextmanager
+def progress_display() -> Iterator[Progress]:
+    """Bars where standard error is a terminal, lines elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield PlainLines()
+        return
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        yield LiveBars(bars)

@@ -1,0 +1,75 @@
+"""Every error the factory raises on purpose, and what its reader can do about it.
+
+    FactoryError
+    ├── Fixable                something must be changed first; a retry cannot help (exit code 2)
+    │   ├── RecipeError        a recipe, or what it names, is not usable
+    │   ├── SourceError        a file of prompts cannot be read as one
+    │   ├── DriftError         a run folder was made with another recipe
+    │   ├── SchemaError        a stored table is not of the form this version writes
+    │   ├── StorageError       the run folder cannot be written: no room, no right, not a folder
+    │   ├── ModelError         a model has no weights, or cannot be found or converted
+    │   ├── RequestRejected    the engine refused a request for what it asks (4xx)
+    │   └── EngineRefused      the engine refuses whatever is asked: the key, the model or the address is wrong
+    ├── Transient              a retry may help (exit code 1)
+    │   ├── EngineUnavailable  no connection, a 5xx, a server that did not come up
+    │   └── EngineTimeout      no answer in time
+    └── UnreadableReply        a judge's reply holds no verdict; always becomes a row with a status
+
+The message is one line that names the file, the field, the value and the mend.
+"""
+
+
+class FactoryError(Exception):
+    """The root: catch this to catch everything that the factory raises on purpose."""
+
+
+class Fixable(FactoryError):
+    """Something must be changed first; a retry cannot help."""
+
+
+class RecipeError(Fixable):
+    """A recipe, or what it names, is not usable."""
+
+
+class SourceError(Fixable):
+    """A file of prompts cannot be read as one."""
+
+
+class DriftError(Fixable):
+    """A run folder was made with another recipe."""
+
+
+class SchemaError(Fixable):
+    """A stored table is not of the form that this version writes."""
+
+
+class StorageError(Fixable):
+    """The run folder cannot be written: no room, no right, not a folder."""
+
+
+class ModelError(Fixable):
+    """A model has no weights, or cannot be found or converted."""
+
+
+class RequestRejected(Fixable):
+    """The engine refused a request for what it asks (a 4xx)."""
+
+
+class EngineRefused(Fixable):
+    """The engine refuses whatever is asked: the key, the model or the address is wrong (401, 403, 404)."""
+
+
+class Transient(FactoryError):
+    """A retry may help."""
+
+
+class EngineUnavailable(Transient):
+    """No connection, a 5xx, or a server that did not come up."""
+
+
+class EngineTimeout(Transient):
+    """No answer in time."""
+
+
+class UnreadableReply(FactoryError):
+    """A judge's reply holds no verdict; becomes a row with a status, never a number."""

@@ -1,0 +1,177 @@
+"""The configuration: what decides the data (Recipe) and what only says how it runs (Machine).
+
+The rule that must not break: a field that can change a row belongs outside `machine`, because everything outside
+`machine` (but for addresses and keys) is the run's identity, and nothing inside it is.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Digits = tuple[str, ...]
+
+
+def _http_address(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://, for example http://127.0.0.1:8000/v1")
+    return value.rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(_http_address)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are refused, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Source(Section):
+    """Where prompts come from: exactly one of `path` (JSONL, Parquet, or a saved dataset folder) and `dataset`."""
+
+    path: Path | None = None
+    dataset: str | None = None  # a Hugging Face dataset's name
+    split: str = "train"
+    weight: float = Field(default=1.0, gt=0)
+    prompt_column: str = "prompt"
+    messages_column: str = "messages"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("a source names exactly one of `path` and `dataset`")
+        return self
+
+
+class NearDuplicates(Section):
+    """MinHash over word n-grams: of prompts at or above `threshold` estimated Jaccard, the first is kept."""
+
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    ngram: int = Field(default=3, ge=1)
+    permutations: int = Field(default=128, ge=16, le=1024)
+
+
+class Decontaminate(Section):
+    """Drop prompts that share one word n-gram with a prompt of the named files (evaluation sets)."""
+
+    paths: list[Path] = Field(min_length=1)
+    ngram: int = Field(default=13, ge=3)
+
+
+class Prompts(Section):
+    sources: list[Source] = Field(min_length=1)
+    sample: int | None = Field(default=None, ge=1)  # how many prompts in all; None: every one
+    near_duplicates: NearDuplicates | None = None
+    decontaminate: Decontaminate | None = None
+
+
+class ModelRef(Section):
+    """A model, and the servers that run it already, if any. Without `urls` the factory starts one."""
+
+    model: str = Field(min_length=1)  # the shipped default's name, a folder, or a Hugging Face id
+    revision: str | None = None
+    trust_remote_code: bool = False
+    urls: list[Address] = []
+    api_key_env: str | None = None  # the NAME of the environment variable that holds the key
+
+
+class Decoding(Section):
+    """How one slot decodes. What a slot leaves out comes from `rollouts.sampling`."""
+
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=5)
+
+
+class Repetition(Section):
+    """vLLM's `repetition_detection`. Its cost grows with the pattern size at every token: keep that at 64 or less."""
+
+    max_pattern_size: int = Field(default=64, ge=1, le=512)
+    min_pattern_size: int = Field(default=1, ge=1)
+    min_count: int = Field(default=6, ge=2)
+
+
+class Rollouts(Section):
+    max_tokens: int = Field(default=512, ge=1)
+    sampling: Decoding = Decoding(temperature=0.7)
+    greedy: Decoding | None = Decoding()  # temperature 0 always; null: no greedy slot
+    slots: list[Decoding] = Field(default=[Decoding()] * 5, max_length=64)
+    stop: list[str] = []
+    repetition_detection: Repetition | None = Repetition()
+
+    @model_validator(mode="after")
+    def _slots_make_sense(self) -> "Rollouts":
+        if len(self.slots) + (self.greedy is not None) < 2:
+            raise ValueError("a pair needs at least two rollouts: add to `slots`, or keep `greedy`")
+        if self.greedy is not None and self.greedy.temperature not in (None, 0):
+            raise ValueError("the greedy slot has temperature 0; a warmer one belongs into `slots`")
+        return self
+
+
+class JudgeRef(Section):
+    """One LLM judge: the name of a file in `judges/`, and the model that answers (by default the policy's)."""
+
+    judge: str
+    model: ModelRef | None = None
+
+
+class Jury(Section):
+    judges: list[JudgeRef] = Field(min_length=1)
+    verifiers: list[str] = []
+    quorum: int | None = Field(default=None, ge=1)  # None: max(2, ceil(2J/3)), and 1 for a jury of one
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "Jury":
+        names = [entry.judge for entry in self.judges] + self.verifiers
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        if self.quorum is not None and self.quorum > len(self.judges):
+            raise ValueError(f"quorum {self.quorum} can never be met by {len(self.judges)} judges")
+        return self
+
+
+class Pairing(Section):
+    margin: float = Field(default=0.2, ge=0)  # smallest S[chosen] - S[rejected], in pooled within-prompt SDs
+    agreement: float = Field(default=2 / 3, ge=0, le=1)  # share of the judges that must prefer the chosen one
+    floor: float | None = Field(default=None, ge=1, le=9)  # smallest mean raw score of a chosen answer
+    allow_unfinished: bool = False
+    keep_periods: int = Field(default=2, ge=1)  # how many copies of a loop's unit the rejected side keeps
+
+
+class Export(Section):
+    test_share: float = Field(default=0.1, ge=0, lt=1)
+
+
+class Machine(Section):
+    """How it runs, never what comes out. No field here is part of the run's identity."""
+
+    runs: Path = Path("runs")
+    shard_size: int = Field(default=256, ge=1)
+    shards_in_flight: int = Field(default=2, ge=1)
+    concurrency: int = Field(default=64, ge=1)  # requests in flight for each server
+    request_timeout: float = Field(default=600, gt=0)  # seconds, the whole answer
+    start_timeout: float = Field(default=900, gt=0)  # seconds until a local server must be up
+    port: int | None = Field(default=None, ge=1024, le=65535)  # None: a free one
+    max_model_len: int = Field(default=2048, ge=64)
+    max_num_seqs: int = Field(default=64, ge=1)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: int | None = Field(default=None, ge=1)  # CPU only; None: every core
+    kv_cache_gib: int = Field(default=2, ge=1)  # CPU only
+    engine_args: list[str] = []  # passed on to vLLM as they are
+
+
+class Recipe(Section):
+    name: RunName
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    prompts: Prompts
+    policy: ModelRef
+    rollouts: Rollouts = Rollouts()
+    jury: Jury
+    pairing: Pairing = Pairing()
+    export: Export = Export()
+    machine: Machine = Machine()

@@ -1,0 +1,153 @@
+"""One explicit Arrow schema for each table, with a comment for each column.
+
+A column here is a promise to everybody who reads a run folder: a golden test pins names, order, types and nullability,
+and nothing infers a schema from the first row.
+"""
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class Table(StrEnum):
+    PROMPTS = "prompts"
+    ROLLOUTS = "rollouts"
+    VERDICTS = "verdicts"
+    SCORECARDS = "scorecards"
+    PAIRS = "pairs"
+    DROPPED = "dropped"
+
+
+def _column(name: str, kind: pa.DataType, comment: str, *, null: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=null, metadata={"comment": comment})
+
+
+def _optional(name: str, kind: pa.DataType, comment: str) -> pa.Field:
+    return _column(name, kind, comment, null=True)
+
+
+TEXT = pa.string()
+TOKENS = pa.list_(pa.field("element", pa.int32(), nullable=False))
+MESSAGES = pa.list_(
+    pa.field(
+        "element",
+        pa.struct([pa.field("role", TEXT, nullable=False), pa.field("content", TEXT, nullable=False)]),
+        nullable=False,
+    )
+)
+CONSTRAINTS = pa.list_(
+    pa.field(
+        "element",
+        pa.struct([pa.field("id", TEXT, nullable=False), pa.field("kwargs", TEXT, nullable=False)]),
+        nullable=False,
+    )
+)
+
+PROMPTS = pa.schema(
+    [
+        _column("prompt_id", TEXT, "hash of the canonical conversation, tools included: equal everywhere"),
+        _column("source", TEXT, "the file or dataset that the prompt came from"),
+        _column("messages", MESSAGES, "the conversation up to the answer"),
+        _optional("tools", TEXT, "declared tools, a JSON list in OpenAI's form"),
+        _optional("answer", TEXT, "the reference answer, where one can be checked"),
+        _column("constraints", CONSTRAINTS, "checks on form: IFEval instruction ids with their arguments as JSON"),
+        _optional("language", TEXT, "ISO 639-1 code of the answer that is wanted"),
+    ]
+)
+
+ROLLOUTS = pa.schema(
+    [
+        _column("rollout_id", TEXT, "prompt_id and slot"),
+        _column("prompt_id", TEXT, "the prompt that is answered"),
+        _column("slot", TEXT, "`greedy`, or `t0`, `t1`, … for the sampled ones"),
+        _column("temperature", pa.float64(), "0 for greedy"),
+        _column("top_p", pa.float64(), "nucleus sampling; 1: off"),
+        _column("min_p", pa.float64(), "min-p sampling; 0: off"),
+        _column("seed", pa.int64(), "derived from (run seed, round, prompt id, slot)"),
+        _column("model", TEXT, "the policy's name"),
+        _column(
+            "model_digest", TEXT, "sha256 of the policy's weights, or the address-independent name of a remote one"
+        ),
+        _optional("text", TEXT, "the answer without reasoning and end token; NULL where the request failed"),
+        _optional(
+            "reasoning", TEXT, "a <think> block with its tags: reasoning and text together are what was generated"
+        ),
+        _optional("finish_reason", TEXT, "as the engine said it"),
+        _optional("prompt_token_ids", TOKENS, "as the engine made them"),
+        _optional("token_ids", TOKENS, "the answer's tokens as generated, end token included where there is one"),
+        _optional("loop", TEXT, "`clean`, `soft` or `hard`; NULL where there is no text"),
+        _optional("loop_rule", TEXT, "the rule that fired"),
+        _optional("loop_onset", pa.int64(), "character of reasoning and text together at which the second copy begins"),
+        _optional("loop_onset_token", pa.int64(), "token at which the second copy begins"),
+        _optional("loop_period", pa.int64(), "length of the repeated unit, in UTF-8 bytes"),
+        _optional("loop_repeats", pa.float64(), "length of the run over its period"),
+        _optional("loop_share", pa.float64(), "repeated bytes (all but the first copy) over all bytes"),
+        _optional("error", TEXT, "why there is no answer"),
+    ]
+)
+
+VERDICTS = pa.schema(
+    [
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("rollout_id", TEXT, "the answer that was judged"),
+        _column("judge", TEXT, "the judge's or verifier's name"),
+        _column("status", TEXT, "`ok`, or why there is no score"),
+        _optional("score", pa.float64(), "1 to 9 from a judge, 0 or 1 from a verifier; NULL unless ok"),
+        _optional("variance", pa.float64(), "of the judge's distribution over the digits"),
+        _optional("mass", pa.float64(), "probability that the judge put on the digits"),
+        _optional("reply", TEXT, "what the judge wrote, or what the verifier compared"),
+        _optional("prompt_tokens", pa.int64(), "tokens read by the judge"),
+        _optional("completion_tokens", pa.int64(), "tokens written by the judge"),
+    ]
+)
+
+SCORECARDS = pa.schema(
+    [
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("rollout_id", TEXT, "the answer"),
+        _column("tier", pa.int8(), "-2 loop, -1 failed a check, 0 nothing to check, +1 passed"),
+        _optional("score", pa.float64(), "mean over judges of the centred score in pooled within-prompt SDs"),
+        _optional("spread", pa.float64(), "SD of the judges' scaled scores"),
+        _column("judges", pa.int32(), "how many judges count for this prompt"),
+        _column("eligible", pa.bool_(), "may be chosen"),
+        _optional("note", TEXT, "why it may not, or what else is odd"),
+    ]
+)
+
+PAIRS = pa.schema(
+    [
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("messages", MESSAGES, "the conversation up to the answer"),
+        _column("chosen", TEXT, "the better answer"),
+        _column("rejected", TEXT, "the worse answer; a loop is cut after a few periods"),
+        _column("chosen_id", TEXT, "rollout_id of the chosen answer"),
+        _column("rejected_id", TEXT, "rollout_id of the rejected answer"),
+        _optional("chosen_score", pa.float64(), "its scorecard's score"),
+        _optional("rejected_score", pa.float64(), "its scorecard's score; NULL for a loop, which no judge reads"),
+        _optional("margin", pa.float64(), "chosen_score - rejected_score"),
+        _optional("agreement", pa.float64(), "share of the judges that prefer the chosen one"),
+        _column("cause", TEXT, "what separates the two: `jury`, `loop` or `verifier`"),
+        _optional("prompt_token_ids", TOKENS, "as the engine made them"),
+        _optional("chosen_token_ids", TOKENS, "as generated"),
+        _optional("rejected_token_ids", TOKENS, "as generated, cut where the text is cut"),
+        _column("rejected_trimmed", pa.bool_(), "the rejected side was cut behind a loop's onset"),
+        _column("rejected_ended", pa.bool_(), "the rejected side ended by itself: only then may a trainer close it"),
+    ]
+)
+
+DROPPED = pa.schema(
+    [
+        _column("prompt_id", TEXT, "the prompt without a pair"),
+        _column("reason", TEXT, "why"),
+        _optional("detail", TEXT, "the figures behind the reason"),
+    ]
+)
+
+SCHEMAS: dict[Table, pa.Schema] = {
+    Table.PROMPTS: PROMPTS,
+    Table.ROLLOUTS: ROLLOUTS,
+    Table.VERDICTS: VERDICTS,
+    Table.SCORECARDS: SCORECARDS,
+    Table.PAIRS: PAIRS,
+    Table.DROPPED: DROPPED,
+}

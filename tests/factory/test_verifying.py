@@ -1,0 +1,179 @@
+"""Checks that hang, die and break beside checks that do not."""
+
+import asyncio
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from factory import verifying
+from factory.verifying import Check, run_checks
+from judges.base import Verifier, check_result
+from schemas.chat import Message, Role
+from schemas.errors import RecipeError
+from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
+
+LONG = 60.0  # seconds; no check of these tests may need it
+
+
+@dataclass(frozen=True, slots=True)
+class Hostile:
+    """Does what the rollout's text says."""
+
+    name: str = "hostile"
+    proves: bool = True
+
+    def applies(self, prompt: Prompt, rollout: Rollout) -> bool:
+        return rollout.text != "abstain"
+
+    def check(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        match rollout.text:
+            case "hang":
+                time.sleep(600)
+            case "spin":
+                while True:
+                    pass
+            case "die":
+                os._exit(3)
+            case "break":
+                raise ValueError("cannot parse")
+            case "devour":
+                return check_result(rollout, self.name, 1.0, f"{len(bytearray(8 * 2**30))} bytes")
+        return check_result(rollout, self.name, 1.0, f"in process {os.getpid()}")
+
+
+def find_hostile(name: str) -> Verifier:
+    return Hostile()
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of the pool imports this file to find the verifier above, however the tests were started."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+
+
+def a_check(text: str, verifier: str = "hostile", answer: str | None = None, slot: str = "t0") -> Check:
+    prompt = Prompt("p", "file", (Message(Role.USER, "?"),), answer=answer)
+    rollout = Rollout(
+        rollout_id=f"p:{slot}",
+        prompt_id="p",
+        slot=slot,
+        temperature=0.7,
+        top_p=1.0,
+        min_p=0.0,
+        seed=1,
+        model="policy",
+        model_digest="d",
+        text=text,
+        reasoning=None,
+        finish_reason="stop",
+        prompt_token_ids=None,
+        token_ids=None,
+        loop=None,
+        loop_rule=None,
+        loop_onset=None,
+        loop_onset_token=None,
+        loop_period=None,
+        loop_repeats=None,
+        loop_share=None,
+        error=None,
+    )
+    return verifier, prompt, rollout
+
+
+def test_checks_never_block_the_loop() -> None:
+    """Stands first in the file: here the fork server has to start as well, which takes the longest."""
+
+    async def longest_pause() -> float:
+        checking = asyncio.create_task(run_checks([a_check("hang")], 1, 0.5, find_hostile))
+        longest, last = 0.0, time.monotonic()
+        while not checking.done():
+            await asyncio.sleep(0.01)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        assert checking.result()[0].status is VerdictStatus.FAILED
+        return longest
+
+    assert asyncio.run(longest_pause()) < 0.4
+
+
+def test_checks_that_hang_die_or_break_fail_and_the_rest_go_on() -> None:
+    texts = ["fine", "hang", "spin", "die", "break", "fine", "abstain", "devour", "fine"]
+    checks = [a_check(text, slot=f"t{n}") for n, text in enumerate(texts)]
+    verdicts = asyncio.run(run_checks(checks, 2, 1.0, find_hostile))
+    assert [verdict.rollout_id for verdict in verdicts] == [f"p:t{n}" for n in range(len(texts))]
+    found = dict(zip(texts, verdicts, strict=True))
+    for text, verdict in zip(texts, verdicts, strict=True):
+        assert (verdict.status is VerdictStatus.OK, verdict.score) == ((True, 1.0) if text == "fine" else (False, None))
+    assert found["hang"].reply == found["spin"].reply == "no result within 1 s"
+    assert found["die"].reply == "its process ended with exit code 3"
+    assert found["break"].reply == "ValueError: cannot parse"
+    assert (found["devour"].reply or "").startswith("MemoryError")
+    assert found["abstain"].status is VerdictStatus.ABSTAINED
+    assert found["fine"].reply != f"in process {os.getpid()}"
+
+
+def test_checks_of_math_run_for_real_and_an_endless_power_is_killed() -> None:
+    checks = [
+        a_check("The answer is 18.", "math_answer", "18", "t0"),
+        a_check("The answer is $9^{9^{9^9}}$", "math_answer", "18", "t1"),
+        a_check("The answer is 17.", "math_answer", "18", "t2"),
+        a_check("The answer is 17.", "math_answer", None, "t3"),
+    ]
+    verdicts = asyncio.run(run_checks(checks, 2, 2.0))
+    statuses = [VerdictStatus.OK, VerdictStatus.FAILED, VerdictStatus.OK, VerdictStatus.ABSTAINED]
+    assert [verdict.status for verdict in verdicts] == statuses
+    assert [verdict.score for verdict in verdicts] == [1.0, None, 0.0, None]
+
+
+def test_checks_from_a_thread_beside_a_running_loop_work() -> None:
+    found: list[Verdict] = []
+
+    async def beside() -> int:
+        def run() -> None:
+            found.extend(asyncio.run(run_checks([a_check("fine")], 1, LONG, find_hostile)))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        ticks = 0
+        while thread.is_alive():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        return ticks
+
+    assert asyncio.run(beside()) > 0
+    assert [verdict.score for verdict in found] == [1.0]
+
+
+def test_checks_cancelled_leave_no_process_behind() -> None:
+    async def cancelled() -> None:
+        checking = asyncio.create_task(run_checks([a_check("hang")], 1, LONG, find_hostile))
+        await asyncio.sleep(0.5)
+        checking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await checking
+
+    started = time.monotonic()
+    asyncio.run(cancelled())
+    assert time.monotonic() - started < 10
+
+
+def test_checks_that_do_not_apply_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_pool(*_: object, **__: object) -> None:
+        pytest.fail("a pool was started")
+
+    monkeypatch.setattr(verifying, "ProcessPool", no_pool)
+    checks = [a_check("The answer is 18.", "math_answer"), a_check("Oui.", "language")]
+    verdicts = asyncio.run(run_checks(checks, 2, LONG))
+    assert [(verdict.judge, verdict.status) for verdict in verdicts] == [
+        ("math_answer", VerdictStatus.ABSTAINED),
+        ("language", VerdictStatus.ABSTAINED),
+    ]
+    assert asyncio.run(run_checks([], 2, LONG)) == ()
+
+
+def test_checks_unknown_verifier_is_an_error_and_not_a_row() -> None:
+    with pytest.raises(RecipeError, match="math_answer"):
+        asyncio.run(run_checks([a_check("18", "math_anser", "18")], 1, LONG))

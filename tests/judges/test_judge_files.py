@@ -1,0 +1,94 @@
+"""What every file that holds a judge or a verifier promises: the table, the file and the object have one name."""
+
+import importlib
+
+import pytest
+
+from judges.base import request_id
+from judges.pointwise import PointwiseJudge
+from judges.registry import JUDGES, VERIFIERS, find_judge, find_verifier
+from schemas.chat import Completion, Message, Role
+from schemas.errors import RecipeError
+from schemas.rows import Prompt, Rollout, VerdictStatus
+
+PROMPT = Prompt("example", "file", (Message(Role.USER, "Why is the sky blue?"),))
+ROLLOUT = Rollout(
+    rollout_id="example:t0",
+    prompt_id="example",
+    slot="t0",
+    temperature=0.7,
+    top_p=1.0,
+    min_p=0.0,
+    seed=1,
+    model="policy",
+    model_digest="d",
+    text="Air scatters blue light more than red.",
+    reasoning=None,
+    finish_reason="stop",
+    prompt_token_ids=None,
+    token_ids=None,
+    loop=None,
+    loop_rule=None,
+    loop_onset=None,
+    loop_onset_token=None,
+    loop_period=None,
+    loop_repeats=None,
+    loop_share=None,
+    error=None,
+)
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_judge_file_has_its_name_and_an_example_that_reads(name: str) -> None:
+    module = importlib.import_module(f"judges.{name}")
+    example = module.EXAMPLE
+    assert isinstance(example, Completion)
+    assert module.JUDGE is JUDGES[name]
+    assert JUDGES[name].name == name
+    assert example.request_id == request_id(ROLLOUT, name)
+    (verdict,) = JUDGES[name].read(PROMPT, [ROLLOUT], {example.request_id: example})
+    assert verdict.status is VerdictStatus.OK
+    assert verdict.score is not None
+    assert abs(verdict.score - int(example.text)) < 1
+    assert verdict.mass is not None
+    assert verdict.mass > 0.9
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_judge_rubric_is_short_and_anchors_its_ends(name: str) -> None:
+    judge = JUDGES[name]
+    assert isinstance(judge, PointwiseJudge)
+    (request,) = judge.ask(PROMPT, [ROLLOUT])
+    assert 60 <= len(request.messages[0].content.split()) <= 120
+    assert "1:" in judge.rubric
+    assert "9:" in judge.rubric
+
+
+def test_judge_digests_are_all_different() -> None:
+    assert len({judge.digest for judge in JUDGES.values()}) == len(JUDGES)
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_verifier_file_has_its_name(name: str) -> None:
+    module = importlib.import_module(f"judges.{name}")
+    assert VERIFIERS[name].name == module.name == name
+    assert VERIFIERS[name].check is module.check
+
+
+def test_registry_unknown_name_is_told_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"jury\.judges: 'helpfullness' .* 'helpfulness'"):
+        find_judge("helpfullness")
+    with pytest.raises(RecipeError, match=r"jury\.verifiers: 'maths_answer' .* 'math_answer'"):
+        find_verifier("maths_answer")
+
+
+def test_registry_name_like_no_other_is_told_all() -> None:
+    with pytest.raises(RecipeError, match="clarity, correctness, helpfulness"):
+        find_judge("xyzzy")
+    with pytest.raises(RecipeError, match="language, math_answer"):
+        find_verifier("clarity?")
+
+
+def test_registry_known_names_are_found() -> None:
+    assert all(find_judge(name) is judge for name, judge in JUDGES.items())
+    assert all(find_verifier(name) is verifier for name, verifier in VERIFIERS.items())

@@ -1,0 +1,122 @@
+"""What counts as the right final value, where the verifier has nothing to say, and what labelled solutions say."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from judges import math_answer
+from schemas.chat import Message, Role
+from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
+
+SHARED = Path(os.environ.get("PREFACTORY_SHARED", Path(__file__).parents[3] / "shared"))
+GOLD = SHARED / "gold" / "gsm8k_model_solutions.jsonl"
+EVERY = 11  # of the labelled questions: 120 of them, 480 solutions
+
+
+def checked(answer: str | None, text: str | None) -> Verdict:
+    prompt = Prompt("p", "file", (Message(Role.USER, "How many?"),), answer=answer)
+    return math_answer.check(prompt, a_rollout(text))
+
+
+def a_rollout(text: str | None) -> Rollout:
+    return Rollout(
+        rollout_id="p:t0",
+        prompt_id="p",
+        slot="t0",
+        temperature=0.7,
+        top_p=1.0,
+        min_p=0.0,
+        seed=1,
+        model="policy",
+        model_digest="d",
+        text=text,
+        reasoning=None,
+        finish_reason="stop",
+        prompt_token_ids=None,
+        token_ids=None,
+        loop=None,
+        loop_rule=None,
+        loop_onset=None,
+        loop_onset_token=None,
+        loop_period=None,
+        loop_repeats=None,
+        loop_share=None,
+        error=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("18", "16 - 3 - 4 = 9 eggs, and 9 * 2 = 18"),
+        ("18", "She makes **$18.00** a day."),
+        ("1,000", "The answer is 1000."),
+        ("#### 18", "The answer is 18. Check: 9 * 2 = 18, which is less than 20 dollars."),
+        ("16 - 3 = <<16-3=13>>13\n#### 13", "A: 13"),
+        ("1/2", "So it is $\\boxed{\\frac{1}{2}}$."),
+        ("\\sqrt{2}", "It is $\\boxed{2^{1/2}}$."),
+        ("x^2+1", "Hence $f(x) = 1 + x^2$, that is $\\boxed{1+x^2}$"),
+        ("0.5", "The final answer is $\\frac{1}{2}$."),
+    ],
+)
+def test_check_same_value_passes(answer: str, text: str) -> None:
+    verdict = checked(answer, text)
+    assert (verdict.status, verdict.score) == (VerdictStatus.OK, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("18", "The answer is 17."),
+        ("18", "18 eggs at first, but in the end the answer is 26"),
+        ("1", "I think that it cannot be known."),
+        ("1", ""),
+        ("x^2+1", "The answer is 1."),
+        ("\\frac{1}{2}", "The answer is 2."),
+    ],
+)
+def test_check_other_value_or_none_fails(answer: str, text: str) -> None:
+    verdict = checked(answer, text)
+    assert (verdict.status, verdict.score) == (VerdictStatus.OK, 0.0)
+
+
+@pytest.mark.parametrize("answer", [None, "", "  "])
+def test_check_without_a_reference_does_not_apply_and_abstains(answer: str | None) -> None:
+    verdict = checked(answer, "The answer is 18.")
+    assert (verdict.status, verdict.score) == (VerdictStatus.ABSTAINED, None)
+    assert not math_answer.applies(Prompt("p", "file", (), answer=answer), a_rollout("18"))
+
+
+def test_check_reference_without_a_value_abstains() -> None:
+    assert checked("the Seine", "The Loire, 1000 km").status is VerdictStatus.ABSTAINED
+
+
+def test_check_reply_shows_what_was_compared() -> None:
+    assert checked("18", "The answer is 17.").reply == "17 against 18"
+    assert checked("18", "No idea.").reply == "no value against 18"
+
+
+def test_check_works_outside_the_main_thread() -> None:
+    """math-verify's own time limit raises there."""
+    found: list[Verdict] = []
+    thread = threading.Thread(target=lambda: found.append(checked("18", "The answer is 18.")))
+    thread.start()
+    thread.join()
+    assert [verdict.score for verdict in found] == [1.0]
+
+
+@pytest.mark.skipif(not GOLD.is_file(), reason=f"no labelled solutions at {GOLD}; PREFACTORY_SHARED names the folder")
+def test_check_labelled_solutions_agrees_with_every_label() -> None:
+    lines = GOLD.read_text(encoding="utf-8").splitlines()[::EVERY]
+    disagreed = 0
+    for line in lines:
+        row = json.loads(line)
+        solutions = [value for value in row.values() if isinstance(value, dict)]
+        assert len(solutions) == 4
+        for solution in solutions:
+            passed = checked(row["ground_truth"], solution["solution"]).score == 1.0
+            disagreed += passed != solution["is_correct"]
+    assert disagreed == 0
