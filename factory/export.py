@@ -15,8 +15,7 @@ import yaml
 from factory import store
 from factory.figures import Figures, figures
 from factory.run import RunFolder
-from schemas.errors import Fixable
-from schemas.manifest import RunManifest
+from schemas.manifest import PartFile, RunManifest
 from schemas.recipe import Recipe
 
 FORMAT = "trl"
@@ -41,14 +40,15 @@ def _test_sql(share: float) -> str:
     return f"('0x' || prompt_id[1:8])::UBIGINT < {int(share * 2**32)}"
 
 
-def export(run: RunFolder, recipe: Recipe, manifest: RunManifest) -> Path:
-    """Write the dataset and return its folder; an older one is replaced only when the new one is whole.
+def export(run: RunFolder, recipe: Recipe, manifest: RunManifest) -> list[PartFile]:
+    """Write the dataset and return its files; an older one is replaced only when the new one is whole.
 
-    Raises Fixable where there are no pairs, StorageError where it cannot be written.
+    Without a pair there is nothing to load, and so no folder. Raises StorageError where it cannot be written.
     """
     counted = figures(run.root)
     if not counted.pairs:
-        raise Fixable(f"{run.root}: there is no pair to export; `prefactory status {run.root}` says where they went")
+        shutil.rmtree(run.export_path(FORMAT), ignore_errors=True)
+        return []
     target = run.export_path(FORMAT)
     building = target.with_name(f".{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
@@ -61,7 +61,11 @@ def export(run: RunFolder, recipe: Recipe, manifest: RunManifest) -> Path:
         raise store.storage_error(target, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return target
+    return [_file(run, target / "data" / f"{split}.parquet", rows) for split, rows in splits.items()]
+
+
+def _file(run: RunFolder, path: Path, rows: int) -> PartFile:
+    return PartFile(path=str(path.relative_to(run.root)), sha256=store.sha256_of(path), rows=rows)
 
 
 def _write_splits(run: RunFolder, recipe: Recipe, folder: Path) -> dict[str, int]:

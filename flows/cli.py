@@ -99,9 +99,8 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(asdict(counted) | {"pairs": counted.pairs, "seconds": manifest.seconds}))
         return
-    recipe = read_recipe(RunFolder(run).recipe_path)
     console = Console()
-    show.show_figures(console, counted, recipe.rollouts.max_tokens)
+    show.show_figures(console, counted, json.loads(manifest.identity["rollouts.max_tokens"]))
     show.show_seconds(console, manifest)
 
 
@@ -175,7 +174,7 @@ def _again(recipe: Recipe, stage: Stage) -> None:
 
 async def _with_runner(opened: Opened, work: Callable[[Runner], Coroutine[None, None, None]], *, plain: bool) -> None:
     in_flight = opened.work.recipe.machine.shards_in_flight
-    if plain:
+    if plain or opened.work.nothing_left():
         await work(PlainRunner(in_flight))
         return
     opened.work.progress.say("starting Prefect (without it: --plain)")

@@ -134,11 +134,13 @@ class Round:
         shards.write_pairs(self.work, shard)
 
     def _export(self, manifest: RunManifest) -> None:
-        if figures(self.work.run.root).pairs == 0:
-            self.work.progress.say("no pairs: nothing to export")
+        if self.work.exported():
             return
+        began = now()
         with self._timed("export"):
-            export(self.work.run, self.recipe, manifest)
+            outputs = export(self.work.run, self.recipe, manifest)
+        notes = {"test_share": self.recipe.export.test_share}
+        self.work.close(Stage.EXPORT, 0, began, outputs, notes=notes)
 
     def _roll_up(self) -> RunManifest:
         """Bring manifest and catalog up to what lies on disk."""

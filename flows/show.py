@@ -13,10 +13,10 @@ from schemas.manifest import RunManifest
 from schemas.rows import DropReason
 
 _ONE_PAIR = """
-SELECT list_extract(messages, -1).content, chosen, rejected, cause, margin, agreement,
+SELECT list_extract(pairs.messages, -1).content, chosen, rejected, cause, margin, agreement,
        r.loop_rule, r.loop_period, r.loop_repeats, rejected_trimmed
-FROM pairs JOIN rollouts r ON r.rollout_id = rejected_id
-ORDER BY cause = 'loop' DESC, rejected_trimmed DESC, len(chosen) + len(rejected), pairs.prompt_id LIMIT 1
+FROM pairs JOIN rollouts r ON r.rollout_id = rejected_id JOIN prompts USING (prompt_id, round)
+ORDER BY cause = 'loop' DESC, language = 'en' DESC, rejected_trimmed DESC, len(chosen) + len(rejected), prompt_id LIMIT 1
 """
 
 
@@ -38,21 +38,20 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _slots(slots: tuple[SlotFigures, ...], max_tokens: int) -> Table:
-    table = _table(
-        f"Rollouts (max_tokens {max_tokens})",
-        "decoding", "answers", "hard loops", "rate", "95% interval", "soft loops", "unfinished", "errors", "tokens",
-    )  # fmt: skip
+    title = f"Rollouts at max_tokens {max_tokens}; hard-loop rate with its 95% interval"
+    table = _table(title, "decoding", "answers", "hard loops", "soft", "unfinished", "errors", "tokens")
     for slot in slots:
         low, high = slot.interval
         rate = f"{slot.hard / slot.answers:.1%}" if slot.answers else "-"
-        interval = f"{low:.1%} to {high:.1%}"
+        hard = f"{slot.hard} = {rate} ({low:.1%}-{high:.1%})"
         counts = (slot.soft, slot.unfinished, slot.errors, slot.tokens)
-        table.add_row(slot.decoding, str(slot.answers), str(slot.hard), rate, interval, *map(str, counts))
+        table.add_row(slot.decoding, str(slot.answers), hard, *map(str, counts))
     return table
 
 
 def _judges(figures: Figures) -> Table:
-    table = _table("Verdicts", "judge", "ok", "skipped", "abstained", "failed", "mean", "SD", "mass on digits")
+    title = "Verdicts; mass is what a judge puts on the digits that it is held to"
+    table = _table(title, "judge", "ok", "skipped", "abstained", "failed", "mean", "SD", "mass")
     for judge in figures.judges:
         numbers = ("-" if value is None else f"{value:.2f}" for value in (judge.mean, judge.sd, judge.mass))
         table.add_row(judge.judge, str(judge.ok), str(judge.skipped), str(judge.abstained), str(judge.failed), *numbers)
@@ -71,7 +70,7 @@ def _outcome(figures: Figures) -> Table:
 
 
 def show_one_pair(console: Console, root: Path) -> None:
-    """The most telling pair in full: a trimmed loop if there is one."""
+    """One pair in full: one with a loop if there is any, and rather short."""
     rows = store.query(root, _ONE_PAIR).rows
     if not rows:
         return

@@ -1,6 +1,7 @@
 """The verifier of the answer's language: is it the one that the prompt declares?
 
-It can only veto. It abstains on what is short, on code, and wherever the detector is not sure.
+It can only veto. It abstains on what is short, on code, and wherever the detector is not sure. A text is read in parts,
+since the detector is sure of a text in two languages as well: an answer that quotes a poem must not fail by that.
 
 lingua runs in its low-accuracy mode with every language that it knows. That mode reads trigrams alone, which is as good
 on texts of the length that is checked here; with all languages it holds 70 MB and wakes in half a second, where the
@@ -8,6 +9,7 @@ full models of all of them take 900 MB and 9 s. Leaving languages out would be c
 language that the detector was not told of is taken for one of those that it was.
 """
 
+import math
 import re
 from functools import cache
 from typing import TYPE_CHECKING
@@ -23,7 +25,9 @@ proves = False
 
 SMALLEST_BYTES = 120  # of letters in UTF-8: 120 in English, 60 in Russian, 40 in Chinese
 SMALLEST_LETTER_SHARE = 0.75  # of what is not white space; code and tables lie under it, prose near 0.95
-SURE = 0.9  # how sure the detector must be of another language to fail an answer
+SURE = 0.99  # how sure the detector must be of a part's language; it calls a list of first names Latin at 0.92
+FAILS = 0.8  # of the parts in other languages
+PASSES = 0.5  # of the parts in the declared one
 READ_CHARS = 8000
 
 # Written so alike, or declared so loosely, that a detector's choice among them says nothing.
@@ -32,36 +36,52 @@ _ALIKE = (
     frozenset({"sh", "hr", "bs", "sr"}),
     frozenset({"id", "ms"}),
 )
-_NOT_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|<\|[^<>\n]{0,64}\|>", re.DOTALL)
+_NOT_PROSE = re.compile(
+    r"(?s:```.*?(?:```|\Z))|`[^`\n]*`|https?://\S+|<\|[^<>\n]{0,64}\|>"
+    r"|^(?: {4}|\t).*$|^.*(?:[;{}]|\):)[ \t]*$",  # lines that are indented, or end as statements do
+    re.MULTILINE,
+)
 
 
 def applies(prompt: Prompt, rollout: Rollout) -> bool:
     if not prompt.language:
         return False
     prose = _prose(rollout.text or "")
-    letters = "".join(filter(str.isalpha, prose))
-    enough = len(letters.encode(errors="ignore")) >= SMALLEST_BYTES
-    return enough and len(letters) >= SMALLEST_LETTER_SHARE * _marks(prose)
+    enough = _letter_bytes(prose) >= SMALLEST_BYTES
+    return enough and sum(map(str.isalpha, prose)) >= SMALLEST_LETTER_SHARE * _marks(prose)
 
 
 def check(prompt: Prompt, rollout: Rollout) -> Verdict:
     if not prompt.language or not applies(prompt, rollout):
         return no_score(rollout, name, VerdictStatus.ABSTAINED)
     wanted = _family(prompt.language)
-    confidence = {
-        found.language.iso_code_639_1.name.lower(): found.value
-        for found in _detector().compute_language_confidence_values(_prose(rollout.text or ""))
-    }
-    if not wanted & confidence.keys():
+    if not wanted & _known():
         return no_score(rollout, name, VerdictStatus.ABSTAINED, f"{prompt.language} is not known")
-    other = max(confidence.keys() - wanted, key=lambda code: (confidence[code], code))
-    here = sum(confidence.get(code, 0.0) for code in wanted)
-    compared = f"{prompt.language} {here:.2f}, {other} {confidence[other]:.2f}"
-    if confidence[other] >= SURE:
+    found = [_language_of(part) for part in _parts(_prose(rollout.text or ""))]
+    here = sum(code in wanted for code in found) / len(found)
+    elsewhere = sum(code is not None and code not in wanted for code in found) / len(found)
+    compared = f"{prompt.language} {here:.2f}, others {elsewhere:.2f} of {len(found)} parts"
+    if elsewhere >= FAILS:
         return check_result(rollout, name, 0.0, compared)
-    if here >= SURE:
+    if here >= PASSES:
         return check_result(rollout, name, 1.0, compared)
     return no_score(rollout, name, VerdictStatus.ABSTAINED, compared)
+
+
+def _language_of(part: str) -> str | None:
+    """ISO 639-1 code; None where the detector is not sure."""
+    best = _detector().compute_language_confidence_values(part)[0]
+    return best.language.iso_code_639_1.name.lower() if best.value >= SURE else None
+
+
+def _parts(prose: str) -> list[str]:
+    """Pieces of one length, each with about SMALLEST_BYTES of letters."""
+    size = math.ceil(len(prose) / max(1, _letter_bytes(prose) // SMALLEST_BYTES))
+    return [prose[start : start + size] for start in range(0, len(prose), size)]
+
+
+def _letter_bytes(text: str) -> int:
+    return len("".join(filter(str.isalpha, text)).encode())
 
 
 def _family(language: str) -> frozenset[str]:
@@ -71,7 +91,7 @@ def _family(language: str) -> frozenset[str]:
 
 
 def _prose(text: str) -> str:
-    """Without code blocks, code spans, addresses and special tokens; cut to READ_CHARS, which is plenty to tell."""
+    """Without code, addresses and special tokens; cut to READ_CHARS, which is plenty to tell."""
     return _NOT_PROSE.sub(" ", text)[:READ_CHARS].encode(errors="ignore").decode()
 
 
@@ -85,3 +105,10 @@ def _detector() -> "LanguageDetector":
     from lingua import LanguageDetectorBuilder  # 100 MB of models in its library: loaded where it is needed
 
     return LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
+
+
+@cache
+def _known() -> frozenset[str]:
+    from lingua import Language
+
+    return frozenset(language.iso_code_639_1.name.lower() for language in Language.all())

@@ -33,6 +33,8 @@ class Source(Section):
 
     path: Path | None = None
     dataset: str | None = None  # a Hugging Face dataset's name
+    config: str | None = None  # of a dataset that has several
+    revision: str | None = None  # of a dataset: a commit or tag, so that it cannot change under the run
     split: str = "train"
     weight: float = Field(default=1.0, gt=0)
     prompt_column: str = "prompt"

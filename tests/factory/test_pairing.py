@@ -316,6 +316,12 @@ def test_pair_loop_that_needs_no_cut_has_still_not_ended() -> None:
     assert (pair.rejected, pair.rejected_trimmed, pair.rejected_ended) == (loop.text, False, False)
 
 
+def test_pair_loop_under_a_renamed_finish_reason_has_not_ended_once_it_is_cut() -> None:
+    loop = replace(looped("greedy"), finish_reason="stop")
+    pair = a_pair(paired([loop, a_rollout("t0")], heard({"t0": (5, 5, 5)})))
+    assert (pair.rejected_trimmed, pair.rejected_ended) == (True, False)
+
+
 def test_pair_loop_needs_neither_margin_nor_agreement_but_the_floor() -> None:
     rollouts = [looped("greedy"), a_rollout("t0"), a_rollout("t1")]
     tie = heard({"t0": (5, 5, 5), "t1": (5, 5, 5)})

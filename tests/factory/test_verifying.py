@@ -96,7 +96,7 @@ def test_checks_never_block_the_loop() -> None:
         assert checking.result()[0].status is VerdictStatus.FAILED
         return longest
 
-    assert asyncio.run(longest_pause()) < 0.4
+    assert asyncio.run(longest_pause()) < 1.5
 
 
 def test_checks_that_hang_die_or_break_fail_and_the_rest_go_on() -> None:

@@ -34,9 +34,8 @@ for i in range(10):
 """
 
 
-def checked(wanted: str | None, text: str | None) -> Verdict:
-    prompt = Prompt("p", "file", (Message(Role.USER, "?"),), language=wanted)
-    rollout = Rollout(
+def a_rollout(text: str | None) -> Rollout:
+    return Rollout(
         rollout_id="p:t0",
         prompt_id="p",
         slot="t0",
@@ -60,6 +59,11 @@ def checked(wanted: str | None, text: str | None) -> Verdict:
         loop_share=None,
         error=None,
     )
+
+
+def checked(wanted: str | None, text: str | None) -> Verdict:
+    prompt = Prompt("p", "file", (Message(Role.USER, "?"),), language=wanted)
+    rollout = a_rollout(text)
     verdict = language.check(prompt, rollout)
     if not language.applies(prompt, rollout):
         assert verdict.status is VerdictStatus.ABSTAINED
@@ -94,6 +98,8 @@ def test_check_norwegian_by_its_common_code_passes() -> None:
         ("en", "Voilà:\n```python\n# le code suivant calcule la somme des valeurs de la liste\n" + CODE * 3 + "```"),
         ("en", "```\n" + TEXTS["fr"]),
         ("en", "| 1 | 2 | 3 | 4 |\n" * 40),
+        ("en", "f(x, y) = g(a) * 2 + 3 - 1 / 4 == (5), " * 60),
+        ("en", "Anna, Peter, Daniel, Clara, Victor, Emma, Robert, Simon, Laura, Oscar, " * 3),
         ("xx", TEXTS["fr"]),
     ],
 )
@@ -106,9 +112,18 @@ def test_check_prose_around_code_is_what_is_read() -> None:
     assert checked("en", TEXTS["fr"] + "\n```python\n" + CODE + "```").score == 0.0
 
 
-def test_check_two_languages_in_equal_parts_never_fail_either() -> None:
-    mixed = TEXTS["en"] + "\n" + TEXTS["fr"]
-    assert checked("en", mixed).score != 0.0 or checked("fr", mixed).score != 0.0
+def test_check_answer_that_quotes_another_language_at_length_does_not_fail() -> None:
+    quoting = f"{TEXTS['en']}\n> {TEXTS['fr']}\n{TEXTS['en']}"
+    assert checked("en", quoting).score == 1.0
+    assert checked("fr", quoting).score is None
+    assert checked("de", quoting).score == 0.0
+
+
+def test_applies_code_without_a_fence_does_not() -> None:
+    prompt = Prompt("p", "file", (), language="en")
+    plain = "def day_name(date):\n    day = date.day()\n" + "    if day is sunday:\n        return sunday\n" * 9
+    for text, expected in ((CODE * 3, False), (plain, False), (TEXTS["hi"], True), (TEXTS["zh"], True)):
+        assert language.applies(prompt, a_rollout(text)) is expected
 
 
 def test_verifier_of_language_can_only_veto() -> None:

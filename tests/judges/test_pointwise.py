@@ -241,6 +241,7 @@ def test_distribution_any_digits_mean_lies_among_them_in_any_order(
     values = [int(token) for token, _ in pairs]
     assert min(values) - 1e-9 <= read.mean <= max(values) + 1e-9
     assert 0 <= read.variance <= 16 + 1e-9
+    assert 0 < read.mass <= 1
     shuffler.shuffle(alternatives)
     assert digit_distribution(alternatives) == read
 

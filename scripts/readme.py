@@ -1,0 +1,54 @@
+"""Put real output into README.md, so that nothing there was typed by hand.
+
+    make run 2>&1 | tee run.log; make test 2>&1 | tee test.log
+    .venv/bin/python scripts/readme.py run.log test.log
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+QUERY = """SELECT source, cause, count(*) AS pairs, round(avg(margin), 2) AS margin
+FROM pairs JOIN prompts USING (prompt_id) GROUP BY ALL ORDER BY ALL"""
+
+
+def fill(readme: str, name: str, text: str) -> str:
+    block = f"<!-- output:{name} -->\n```\n{text.strip()}\n```\n<!-- /output:{name} -->"
+    found = re.compile(rf"<!-- output:{name} -->.*?<!-- /output:{name} -->", re.DOTALL)
+    if not found.search(readme):
+        raise SystemExit(f"README.md has no block `output:{name}`")
+    return found.sub(lambda _: block, readme)
+
+
+def end_of_run(log: str) -> str:
+    """From the first table on."""
+    lines = log.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("Rollouts at"))
+    return "\n".join(line.rstrip() for line in lines[start:])
+
+
+def end_of_test(log: str) -> str:
+    """The closing line of each of the checks."""
+    closing = ("All checks passed", "files already formatted", "Success: no issues", "Contracts:", " passed")
+    return "\n".join(line.strip("= ") for line in log.splitlines() if any(words in line for words in closing))
+
+
+def answer() -> str:
+    command = [str(ROOT / ".venv/bin/prefactory"), "query", "runs/laptop", QUERY]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return f'$ prefactory query runs/laptop "{QUERY}"\n{shown}'
+
+
+def main() -> None:
+    run_log, test_log = (Path(name).read_text() for name in sys.argv[1:3])
+    path = ROOT / "README.md"
+    readme = path.read_text()
+    for name, text in (("run", end_of_run(run_log)), ("test", end_of_test(test_log)), ("query", answer())):
+        readme = fill(readme, name, text)
+    path.write_text(readme)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The main job on the real thing: the shipped model behind real vLLM servers, a handful of prompts, laws over the tables."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from factory import store
+from factory.models import resolve_model
+from factory.opening import cache_folder
+from factory.recipe_file import read_recipe
+from factory.server import serve
+
+DATA = Path(__file__).parents[2] / "data" / "prompts"
+MODEL = "SmolLM2-135M-Instruct"
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="no vLLM in this environment"),
+]
+
+
+@dataclass(frozen=True)
+class RealRun:
+    """A finished run, the recipe that made it, and the server that answered."""
+
+    recipe: Path
+    root: Path
+    url: str
+
+    def column(self, sql: str) -> list[object]:
+        return [row[0] for row in store.query(self.root, sql).rows]
+
+
+def recipe_text(name: str, policy: str, folder: Path, sample: int, max_tokens: int) -> str:
+    return f"""
+name: {name}
+seed: 3
+prompts:
+  sources:
+    - {{path: {DATA / "short_answers.jsonl"}, weight: 3}}
+    - {{path: {DATA / "reasoning.jsonl"}, weight: 1}}
+  sample: {sample}
+policy: {policy}
+rollouts: {{max_tokens: {max_tokens}}}
+jury:
+  judges: [{{judge: helpfulness}}, {{judge: correctness}}, {{judge: clarity}}]
+  verifiers: [math_answer, language]
+pairing: {{margin: 0.0, agreement: 0.0, allow_unfinished: true}}
+export: {{test_share: 0.0}}
+machine: {{runs: {folder}, shard_size: 4, max_num_seqs: 48, max_model_len: 1024}}
+"""
+
+
+def prefactory(*arguments: str) -> str:
+    """The command in a process of its own, as a user runs it."""
+    done = subprocess.run([sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "recipe.yaml").write_text(recipe_text("server", f"{{model: {MODEL}}}", folder, 4, 48))
+    recipe = read_recipe(folder / "recipe.yaml")
+    model = resolve_model(recipe.policy, cache_folder(), print)
+    with asyncio.Runner() as runner:
+        served = serve(model, recipe.policy, recipe.machine, folder / "server.log", print)
+        url = runner.run(served.__aenter__())
+        try:
+            yield url
+        finally:
+            runner.run(served.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def run(server: str, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
+    folder = tmp_path_factory.mktemp("real")
+    recipe = folder / "real.yaml"
+    recipe.write_text(recipe_text("real", f"{{model: {MODEL}, urls: [{server}]}}", folder, 8, 64))
+    prefactory("run", str(recipe))
+    return RealRun(recipe, folder / "real", server)
+
+
+def answered(url: str) -> float:
+    """The server's own count of finished requests."""
+    lines = httpx.get(url.removesuffix("/v1") + "/metrics", trust_env=False).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:request_success_total"))
+
+
+def test_real_run_each_prompt_has_six_slots_with_seeds_of_their_own(run: RealRun) -> None:
+    slots = store.query(run.root, "SELECT list(slot ORDER BY slot) FROM rollouts GROUP BY prompt_id").rows
+    assert slots == ((["greedy", "t0", "t1", "t2", "t3", "t4"],),) * 8
+    assert run.column("SELECT count(DISTINCT seed) FROM rollouts") == [48]
+
+
+def test_real_run_every_prompt_ends_in_exactly_one_row(run: RealRun) -> None:
+    ended = "SELECT prompt_id FROM pairs UNION ALL SELECT prompt_id FROM dropped"
+    assert run.column(f"SELECT prompt_id FROM ({ended}) ORDER BY ALL") == run.column(
+        "SELECT prompt_id FROM prompts ORDER BY ALL"
+    )
+    assert run.column("SELECT count(*) FROM pairs") != [0]
+
+
+def test_real_run_no_loop_is_chosen_and_sides_differ(run: RealRun) -> None:
+    chosen = "SELECT loop FROM pairs JOIN rollouts ON rollout_id = chosen_id"
+    assert set(run.column(chosen)) == {"clean"}
+    assert run.column("SELECT count(*) FROM pairs WHERE chosen = rejected OR chosen_id = rejected_id") == [0]
+
+
+def test_real_run_scores_are_null_exactly_where_the_status_is_not_ok(run: RealRun) -> None:
+    assert run.column("SELECT count(*) FROM verdicts WHERE (status = 'ok') != (score IS NOT NULL)") == [0]
+    assert run.column("SELECT count(*) FROM verdicts WHERE status = 'ok' AND mass IS NOT NULL") != [0]
+
+
+def test_real_run_token_ids_are_the_servers_own(run: RealRun) -> None:
+    row = store.query(run.root, "SELECT prompt_token_ids, token_ids, text FROM rollouts WHERE slot = 'greedy'").rows[0]
+    prompt_ids, ids, text = row
+    assert isinstance(prompt_ids, list)
+    assert isinstance(ids, list)
+    asked = {"model": MODEL, "tokens": ids}
+    back = httpx.post(run.url.removesuffix("/v1") + "/detokenize", json=asked, trust_env=False).json()["prompt"]
+    assert back.removesuffix("<|im_end|>") == text
+    assert len(prompt_ids) > 10
+
+
+def test_real_run_again_sends_nothing(run: RealRun) -> None:
+    before = answered(run.url)
+    assert before > 0
+    assert "Requests sent: 0" in prefactory("run", str(run.recipe))
+    assert answered(run.url) == before
+
+
+def test_real_run_under_another_name_gives_the_same_greedy_texts(run: RealRun) -> None:
+    again = run.recipe.with_name("again.yaml")
+    again.write_text(run.recipe.read_text().replace("name: real", "name: again"))
+    prefactory("rollout", str(again))
+    sql = "SELECT text FROM rollouts WHERE slot = 'greedy' ORDER BY rollout_id"
+    assert [row[0] for row in store.query(run.root.with_name("again"), sql).rows] == run.column(sql)
+
+
+def test_real_run_with_a_server_of_its_own_leaves_no_process(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(recipe_text("own", f"{{model: {MODEL}}}", tmp_path, 1, 16))
+    said = prefactory("run", "--plain", str(recipe))
+    assert "vLLM: up after" in said
+    left = [one for one in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(one.info["cmdline"] or [])]
+    assert left == []
+    status = json.loads(prefactory("status", str(tmp_path / "own"), "--json"))
+    assert status["prompts"] == status["pairs"] + sum(status["dropped"].values()) == 1
+
+
+@pytest.mark.filterwarnings("default")  # of the trainer's own libraries
+@pytest.mark.skipif(find_spec("trl") is None, reason="no TRL in this environment")
+def test_real_run_export_is_taken_by_trl(run: RealRun, tmp_path: Path) -> None:
+    """One step of TRL's DPOTrainer, on a model that has the shipped one's tokenizer and next to no weights."""
+    from datasets import load_dataset
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from trl import DPOConfig, DPOTrainer
+
+    folder = resolve_model(read_recipe(run.recipe).policy.model_copy(update={"urls": []}), cache_folder(), print).folder
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    settings = DPOConfig(
+        output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=2, use_cpu=True, bf16=False, report_to=[]
+    )
+    pairs = load_dataset(str(run.root / "export" / "trl"), split="train")
+    trainer = DPOTrainer(LlamaForCausalLM(config), args=settings, train_dataset=pairs, processing_class=tokenizer)
+    before = trainer.model.lm_head.weight.detach().clone()
+    result = trainer.train()
+    assert result.global_step == 1
+    assert 0 < result.training_loss < 10
+    assert not before.equal(trainer.model.lm_head.weight)
