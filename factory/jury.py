@@ -91,7 +91,7 @@ def candidates(rollouts: Sequence[Rollout]) -> Candidates:
 
 
 def _answered(rollout: Rollout) -> bool:
-    return rollout.error is None and rollout.text is not None and bool(_text(rollout) or rollout.finished)
+    return rollout.error is None and rollout.text is not None and bool(rollout.answer.strip() or rollout.finished)
 
 
 def _text(rollout: Rollout) -> str:

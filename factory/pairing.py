@@ -159,7 +159,7 @@ def _against_worst(case: _Case, chosen: Rollout) -> Pair | Dropped:
     unclear = None if failed else _unclear(case, chosen, worst, margin, agreement)
     if dropped := unclear or _below_floor(case, chosen):
         return dropped
-    rejected = _Rejected(worst, worst.text or "", worst.token_ids, trimmed=False)
+    rejected = _Rejected(worst, worst.answer, worst.token_ids, trimmed=False)
     return _pair(case, chosen, rejected, Cause.VERIFIER if failed else Cause.JURY, margin, agreement)
 
 
@@ -189,7 +189,7 @@ def _below_floor(case: _Case, chosen: Rollout) -> Dropped | None:
 
 
 def _cut(rollout: Rollout, trim: Trim, keep_periods: int) -> _Rejected:
-    whole = rollout.text or ""
+    whole = rollout.answer
     text, token_ids = trim(whole, rollout.token_ids, evidence(rollout), keep_periods)
     return _Rejected(rollout, text, token_ids, trimmed=text != whole)
 
@@ -208,7 +208,7 @@ def evidence(rollout: Rollout) -> LoopEvidence:
 
 
 def _same_text(text: str, chosen: Rollout) -> bool:
-    return text.strip() == (chosen.text or "").strip()
+    return text.strip() == chosen.answer.strip()
 
 
 def _pair(
@@ -217,7 +217,7 @@ def _pair(
     return Pair(
         prompt_id=case.prompt.prompt_id,
         messages=case.prompt.messages,
-        chosen=chosen.text or "",
+        chosen=chosen.answer,
         rejected=rejected.text,
         chosen_id=chosen.rollout_id,
         rejected_id=rejected.rollout.rollout_id,

@@ -465,3 +465,17 @@ def test_law_one_verdict_lost_takes_its_judge_along_and_nothing_leans(
     left = [verdict for verdict in verdicts if verdict is not lost]
     without = [verdict for verdict in verdicts if verdict.judge != lost.judge]
     assert paired(rollouts, left, CHECKED) == paired(rollouts, without, CHECKED)
+
+
+def test_pair_loop_inside_reasoning_is_rejected_and_keeps_its_reasoning() -> None:
+    """A thinking model that loops before it answers has no text at all, and is a hard loop all the same."""
+    thinking = replace(looped("greedy", "<think>First "), text="")
+    thinking = replace(thinking, reasoning="<think>First " + UNIT_OF_LOOP * 20)
+    good = replace(a_rollout("t0", "Eighteen."), reasoning="<think>9 + 9</think>")
+
+    pair = a_pair(paired([thinking, good], heard({"t0": (7, 7, 7)}))))
+
+    assert pair.cause is Cause.LOOP
+    assert pair.chosen == "<think>9 + 9</think>Eighteen."
+    assert pair.rejected.startswith("<think>First and then again, and then again, ")
+    assert pair.rejected_trimmed
