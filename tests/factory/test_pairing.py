@@ -473,7 +473,7 @@ def test_pair_loop_inside_reasoning_is_rejected_and_keeps_its_reasoning() -> Non
     thinking = replace(thinking, reasoning="<think>First " + UNIT_OF_LOOP * 20)
     good = replace(a_rollout("t0", "Eighteen."), reasoning="<think>9 + 9</think>")
 
-    pair = a_pair(paired([thinking, good], heard({"t0": (7, 7, 7)}))))
+    pair = a_pair(paired([thinking, good], heard({"t0": (7, 7, 7)})))
 
     assert pair.cause is Cause.LOOP
     assert pair.chosen == "<think>9 + 9</think>Eighteen."
