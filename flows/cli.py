@@ -27,10 +27,11 @@ from flows.planning import foresee
 from flows.round import Runner, make_round, run_folder
 from flows.terminal import progress_display
 from judges.registry import JUDGES, VERIFIERS
-from schemas.errors import FactoryError, Fixable, Transient
+from schemas.errors import FactoryError, Fixable, Stopped, Transient
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
 
+EXIT_CODES: dict[type[FactoryError], int] = {Stopped: 130, Transient: 1, FactoryError: 2}
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -184,7 +185,7 @@ async def _with_runner(opened: Opened, work: Callable[[Runner], Coroutine[None, 
 
 
 def _run_until_stopped(work: Coroutine[None, None, None]) -> None:
-    """Ctrl-C and SIGTERM cancel the work, so that servers are stopped and what is finished stays."""
+    """Ctrl-C and SIGTERM cancel the work, so that servers are stopped and what is finished stays. Raises Stopped."""
 
     async def main() -> None:
         task = asyncio.ensure_future(work)
@@ -193,8 +194,8 @@ def _run_until_stopped(work: Coroutine[None, None, None]) -> None:
 
     try:
         asyncio.run(main())
-    except asyncio.CancelledError as error:
-        raise KeyboardInterrupt from error
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        raise Stopped("stopped; the same command goes on from here") from error
 
 
 def _report(opened: Opened, manifest: RunManifest, sent: int, last: Stage) -> None:
@@ -227,12 +228,10 @@ def main() -> None:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app(prog_name="prefactory")
-    except KeyboardInterrupt:
-        _fail("stopped; the same command goes on from here", 130)
     except FactoryError as error:
         if debug:
             raise
-        _fail(str(error), 1 if isinstance(error, Transient) else 2)
+        _fail(str(error), next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
     except Exception as error:
         if debug:
             raise

@@ -5,7 +5,9 @@ write the same rows. Without a server of the user's (PREFECT_API_URL) an ephemer
 keeps its database in the user's cache folder and phones nobody.
 """
 
+import asyncio
 import os
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,9 @@ SETTINGS = {
     "PREFECT_HOME": str(cache_folder() / "prefect"),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+    # The command says in one line what went wrong; on a server of the user's, Prefect's own log is wanted.
+    "PREFECT_LOGGING_LEVEL": "INFO" if "PREFECT_API_URL" in os.environ else "CRITICAL",
+    "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_CLI_PROMPT": "false",
 }
@@ -65,9 +68,13 @@ class PrefectRunner:
 
 async def as_flow(name: str, do: Callable[[PrefectRunner], Awaitable[None]], in_flight: int) -> None:
     """Run `do` inside a flow run called `name`. Errors come out as they were raised."""
+    caller = asyncio.current_task()
+    assert caller is not None, "a coroutine runs in a task"
 
     @flow(name="prefactory-round", flow_run_name=name, persist_result=False, validate_parameters=False)
     async def round_flow() -> None:
+        # Prefect's handler, set when the flow starts, raises in the middle of whatever runs; ours stops in order.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, caller.cancel)
         await do(PrefectRunner(in_flight))
 
     await round_flow()

@@ -15,8 +15,9 @@ from schemas.rows import DropReason
 _ONE_PAIR = """
 SELECT list_extract(pairs.messages, -1).content, chosen, rejected, cause, margin, agreement,
        r.loop_rule, r.loop_period, r.loop_repeats, rejected_trimmed
-FROM pairs JOIN rollouts r ON r.rollout_id = rejected_id JOIN prompts USING (prompt_id, round)
-ORDER BY cause = 'loop' DESC, language = 'en' DESC, rejected_trimmed DESC, len(chosen) + len(rejected), prompt_id LIMIT 1
+FROM pairs JOIN rollouts r ON r.rollout_id = rejected_id
+JOIN prompts ON prompts.prompt_id = pairs.prompt_id AND prompts.round = pairs.round
+ORDER BY cause = 'loop' DESC, language = 'en' DESC, rejected_trimmed DESC, len(chosen) + len(rejected), chosen_id LIMIT 1
 """
 
 

@@ -13,6 +13,7 @@
     ├── Transient              a retry may help (exit code 1)
     │   ├── EngineUnavailable  no connection, a 5xx, a server that did not come up
     │   └── EngineTimeout      no answer in time
+    ├── Stopped                the user stopped the work; the same command goes on (exit code 130)
     └── UnreadableReply        a judge's reply holds no verdict; always becomes a row with a status
 
 The message is one line that names the file, the field, the value and the mend.
@@ -69,6 +70,10 @@ class EngineUnavailable(Transient):
 
 class EngineTimeout(Transient):
     """No answer in time."""
+
+
+class Stopped(FactoryError):
+    """The user stopped the work; the same command goes on from there."""
 
 
 class UnreadableReply(FactoryError):
