@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from factory import store
@@ -16,7 +16,7 @@ from factory.export import card, export, is_test, shared_form
 from factory.figures import figures
 from factory.run import RunFolder
 from schemas.chat import Message, Role
-from schemas.errors import Fixable, StorageError
+from schemas.errors import StorageError
 from schemas.manifest import Provenance, RunManifest
 from schemas.recipe import Recipe
 from schemas.rows import Cause, Pair, Prompt
@@ -85,6 +85,12 @@ def a_run(root: Path, pairs: list[Pair], round_: int = 0) -> RunFolder:
     return run
 
 
+def exported(run: RunFolder, recipe: Recipe) -> Path:
+    """The dataset's folder."""
+    export(run, recipe, a_manifest())
+    return run.export_path("trl")
+
+
 IDS = [f"{number:02x}" * 16 for number in range(0, 256, 13)]
 PAIRS = [
     a_pair(IDS[0], cause=Cause.LOOP, rejected_score=None, margin=None, agreement=None, rejected_trimmed=True),
@@ -94,7 +100,7 @@ PAIRS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return export(a_run(tmp_path / "run", PAIRS), a_recipe(), a_manifest())
+    return exported(a_run(tmp_path / "run", PAIRS), a_recipe())
 
 
 def loaded(folder: Path, cache: Path) -> Iterator[tuple[str, list[dict[str, object]]]]:
@@ -150,21 +156,17 @@ def test_export_every_pair_is_in_the_split_of_its_prompt(folder: Path) -> None:
 
 def test_export_twice_is_the_same_rows(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", PAIRS)
-    first = dict(from_disk(export(run, a_recipe(), a_manifest())))
+    first = dict(from_disk(exported(run, a_recipe())))
 
-    assert dict(from_disk(export(run, a_recipe(), a_manifest()))) == first
+    assert dict(from_disk(exported(run, a_recipe()))) == first
 
 
 def test_export_later_round_moves_no_prompt_to_the_other_split(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", PAIRS)
-    first = {
-        row["prompt_id"]: split for split, rows in from_disk(export(run, a_recipe(), a_manifest())) for row in rows
-    }
+    first = {row["prompt_id"]: split for split, rows in from_disk(exported(run, a_recipe())) for row in rows}
     a_run(tmp_path / "run", [a_pair("ee" * 16), *PAIRS[:3]], round_=1)
 
-    rows = [
-        (row["prompt_id"], split) for split, rows in from_disk(export(run, a_recipe(), a_manifest())) for row in rows
-    ]
+    rows = [(row["prompt_id"], split) for split, rows in from_disk(exported(run, a_recipe())) for row in rows]
 
     assert len(rows) == len(PAIRS) + 4
     assert all(first.get(prompt_id, split) == split for prompt_id, split in rows)
@@ -172,14 +174,14 @@ def test_export_later_round_moves_no_prompt_to_the_other_split(tmp_path: Path) -
 
 @pytest.mark.parametrize("share", [0.0, 0.000001])
 def test_export_empty_split_is_left_out(tmp_path: Path, share: float) -> None:
-    folder = export(a_run(tmp_path / "run", PAIRS[5:]), a_recipe(share), a_manifest())
+    folder = exported(a_run(tmp_path / "run", PAIRS[5:]), a_recipe(share))
 
     assert [split for split, _ in loaded(folder, tmp_path / "cache")] == ["train"]
     assert [split for split, _ in from_disk(folder)] == ["train"]
 
 
 def test_export_test_split_alone_is_a_dataset_too(tmp_path: Path) -> None:
-    folder = export(a_run(tmp_path / "run", PAIRS[:1]), a_recipe(0.9), a_manifest())
+    folder = exported(a_run(tmp_path / "run", PAIRS[:1]), a_recipe(0.9))
 
     assert [split for split, _ in loaded(folder, tmp_path / "cache")] == ["test"]
     assert dict(loaded(folder, tmp_path / "cache")) == dict(from_disk(folder))
@@ -194,12 +196,12 @@ def test_is_test_larger_share_keeps_what_the_smaller_one_tests(prompt_id: str, s
 
 
 @given(ids=st.lists(HEX, min_size=1, max_size=5, unique=True), share=st.floats(0, 0.999))
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=5, phases=[Phase.explicit, Phase.generate])
 def test_is_test_is_what_the_written_splits_are_cut_by(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], share: float
 ) -> None:
     run = a_run(tmp_path_factory.mktemp("run"), [a_pair(prompt_id) for prompt_id in ids])
-    folder = export(run, a_recipe(share), a_manifest())
+    folder = exported(run, a_recipe(share))
 
     splits = {row["prompt_id"]: split for split, rows in from_disk(folder) for row in rows}
     assert splits == {prompt_id: "test" if is_test(prompt_id, share) else "train" for prompt_id in ids}
@@ -208,18 +210,27 @@ def test_is_test_is_what_the_written_splits_are_cut_by(
 # Whole or not at all
 
 
-def test_export_without_a_pair_is_refused_with_where_to_look(tmp_path: Path) -> None:
+def test_export_names_its_files_with_their_sums(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", PAIRS)
+
+    files = export(run, a_recipe(), a_manifest())
+
+    assert [file.path for file in files] == ["export/trl/data/train.parquet", "export/trl/data/test.parquet"]
+    assert [file.sha256 for file in files] == [store.sha256_of(run.root / file.path) for file in files]
+    assert sum(file.rows for file in files) == len(PAIRS)
+
+
+def test_export_without_a_pair_leaves_no_dataset_of_before(tmp_path: Path) -> None:
+    folder = exported(a_run(tmp_path / "run", PAIRS), a_recipe())
     run = a_run(tmp_path / "run", [])
 
-    with pytest.raises(Fixable, match="no pair to export; `prefactory status"):
-        export(run, a_recipe(), a_manifest())
-
-    assert not run.export_path("trl").exists()
+    assert export(run, a_recipe(), a_manifest()) == []
+    assert not folder.exists()
 
 
 def test_export_that_fails_leaves_the_old_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = a_run(tmp_path / "run", PAIRS)
-    folder = export(run, a_recipe(), a_manifest())
+    folder = exported(run, a_recipe())
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     def full(*_: object) -> str:
@@ -227,7 +238,7 @@ def test_export_that_fails_leaves_the_old_dataset(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("factory.export.card", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        export(run, a_recipe(), a_manifest())
+        exported(run, a_recipe())
 
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["trl"]
@@ -302,7 +313,7 @@ def test_shared_form_is_a_recipe_again() -> None:
 def test_export_of_a_folder_of_any_name_is_the_same(tmp_path: Path) -> None:
     run = a_run(tmp_path / "it's a run", PAIRS)
 
-    assert sum(len(rows) for _, rows in from_disk(export(run, a_recipe(), a_manifest()))) == len(PAIRS)
+    assert sum(len(rows) for _, rows in from_disk(exported(run, a_recipe()))) == len(PAIRS)
 
 
 def test_query_gives_what_the_dataset_holds(folder: Path, tmp_path: Path) -> None:

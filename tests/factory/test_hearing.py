@@ -243,13 +243,12 @@ def test_hear_request_that_fails_for_good_is_a_failed_verdict(fake_engine: FakeE
     }
 
 
-def test_hear_judge_alone_of_its_jury_is_not_asked_again_for_others_silence(
+def test_hear_again_not_where_judges_that_were_heard_before_make_the_quorum(
     fake_engine: FakeEngine, tmp_path: Path
 ) -> None:
-    """Judges behind local models are heard one model after the other. Those that come later have not failed."""
-    fake_engine.faults = whenever(lambda seen: "answered by t1" in seen.asked, instead(chatty("hm")))
+    """Judges behind local models are heard one model after the other; it must not matter who is heard with whom."""
     heard(fake_engine, tmp_path / "j", [a_case()], JUDGES[1:])
-    fake_engine.faults = whenever(lambda seen: by(seen) != "helpfulness", instead(chatty("hm")))
+    fake_engine.faults = whenever(lambda seen: by(seen) == "helpfulness", instead(chatty("hm")))
     fake_engine.seen.clear()
 
     heard(fake_engine, tmp_path / "j", [a_case()], JUDGES[:1])

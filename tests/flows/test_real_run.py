@@ -171,11 +171,13 @@ def test_real_run_export_is_taken_by_trl(run: RealRun, tmp_path: Path) -> None:
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
     )
+    tiny = tmp_path / "tiny"
+    LlamaForCausalLM(config).save_pretrained(tiny)
     settings = DPOConfig(
-        output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=2, use_cpu=True, bf16=False, report_to=[]
+        output_dir=str(tmp_path / "trained"), max_steps=1, per_device_train_batch_size=2, use_cpu=True, bf16=False, report_to=[]
     )
     pairs = load_dataset(str(run.root / "export" / "trl"), split="train")
-    trainer = DPOTrainer(LlamaForCausalLM(config), args=settings, train_dataset=pairs, processing_class=tokenizer)
+    trainer = DPOTrainer(str(tiny), args=settings, train_dataset=pairs, processing_class=tokenizer)
     before = trainer.model.lm_head.weight.detach().clone()
     result = trainer.train()
     assert result.global_step == 1
