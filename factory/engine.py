@@ -196,7 +196,6 @@ def _reason(response: httpx.Response) -> str:
 
 
 def _is_too_long(response: httpx.Response) -> bool:
-    """vLLM names the parameter; OpenAI's own servers give the error a code."""
-    return (
-        _error_field(response, "param") == "input_tokens" or _error_field(response, "code") == "context_length_exceeded"
-    )
+    """vLLM names the parameter, which is the text where it is too long to tokenise; OpenAI's own servers give a code."""
+    too_long = _error_field(response, "param") in ("input_tokens", "input_text")
+    return too_long or _error_field(response, "code") == "context_length_exceeded"

@@ -36,6 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    epilog="Start with: prefactory run recipes/laptop.yaml. Any command takes --debug, for a traceback instead of a line.",
     help="Prompts in, preference pairs out: six answers each by your own model, a jury, and doom loops always rejected.",
 )
 RecipePath = Annotated[

@@ -6,6 +6,7 @@ from factory.identity import Stage
 from factory.opening import jury_of
 from factory.progress import Silent
 from factory.prompts import collect
+from factory.recipe_file import changed_fields, identity
 from factory.rollouts import slots
 from factory.run import RunFolder
 from factory.shards import Work
@@ -23,9 +24,12 @@ class Plan:
     verdicts: int
     answer_tokens: int
     shards_done: dict[str, int]
+    changed: tuple[str, ...]  # what the run folder was made with, and would be refused for
 
     def text(self) -> str:
-        done = ", ".join(f"{stage} {count} of {self.shards}" for stage, count in self.shards_done.items())
+        done = ", ".join(f"{stage} {count}" for stage, count in self.shards_done.items())
+        if self.changed:
+            done += f", but of another recipe: {'; '.join(self.changed)}"
         return (
             f"{self.prompts} prompts in {self.shards} shards\n"
             f"{self.rollouts} rollouts, at most {self.answer_tokens:,} tokens written\n"
@@ -46,7 +50,19 @@ def foresee(recipe: Recipe) -> Plan:
         verdicts=rollouts * len(recipe.jury.judges),
         answer_tokens=rollouts * recipe.rollouts.max_tokens,
         shards_done=_done(recipe),
+        changed=_changed(recipe),
     )
+
+
+def _changed(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's own fields only: digests of models and files are compared when the run starts."""
+    manifest = RunFolder(run_folder(recipe)).manifest()
+    if manifest is None:
+        return ()
+    new = identity(recipe)
+    groups = {field.split(".")[0] for field in new}
+    old = {field: value for field, value in manifest.identity.items() if field.split(".")[0] in groups}
+    return tuple(changed_fields(old, new))
 
 
 def _done(recipe: Recipe) -> dict[str, int]:

@@ -177,3 +177,12 @@ class Recipe(Section):
     pairing: Pairing = Pairing()
     export: Export = Export()
     machine: Machine = Machine()
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> "Recipe":
+        if not self.policy.urls and self.rollouts.max_tokens >= self.machine.max_model_len:
+            raise ValueError(
+                f"rollouts.max_tokens {self.rollouts.max_tokens} leaves no room for a prompt in machine.max_model_len "
+                f"{self.machine.max_model_len}; lower the one, or raise the other"
+            )
+        return self

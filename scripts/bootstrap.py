@@ -59,14 +59,18 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> bool:
 def uv_environment() -> dict[str, str]:
     """uv does not read pip's settings: hand on the folder of wheels, the index and the certificates."""
     environment = dict(os.environ)
-    for theirs, ours in (
-        ("PIP_FIND_LINKS", "UV_FIND_LINKS"),
-        ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
-        ("PIP_CERT", "SSL_CERT_FILE"),
-    ):
-        if value := os.environ.get(theirs):
+    for theirs, ours in (("find-links", "UV_FIND_LINKS"), ("index-url", "UV_DEFAULT_INDEX"), ("cert", "SSL_CERT_FILE")):
+        if value := pip_setting(theirs):
             environment.setdefault(ours, value)
     return environment
+
+
+def pip_setting(name: str) -> str:
+    """From the environment, or else from pip's own files; empty where it is not set."""
+    if value := os.environ.get(f"PIP_{name.upper().replace('-', '_')}"):
+        return value
+    asked = [str(PYTHON), "-m", "pip", "config", "get", f"global.{name}"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def targets(engine: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Put real output into README.md, so that nothing there was typed by hand.
 
-    make run 2>&1 | tee run.log; make test 2>&1 | tee test.log
-    .venv/bin/python scripts/readme.py run.log test.log
+make run 2>&1 | tee run.log; make test 2>&1 | tee test.log
+.venv/bin/python scripts/readme.py run.log test.log
 """
 
 import re

@@ -47,6 +47,7 @@ prompts:
   sources:
     - {{path: {DATA / "short_answers.jsonl"}, weight: 3}}
     - {{path: {DATA / "reasoning.jsonl"}, weight: 1}}
+    - {{path: {endless(folder)}, weight: 1}}
   sample: {sample}
 policy: {policy}
 rollouts: {{max_tokens: {max_tokens}}}
@@ -57,6 +58,13 @@ pairing: {{margin: 0.0, agreement: 0.0, allow_unfinished: true}}
 export: {{test_share: 0.0}}
 machine: {{runs: {folder}, shard_size: 4, max_num_seqs: 48, max_model_len: 1024}}
 """
+
+
+def endless(folder: Path) -> Path:
+    """A source with one prompt that is longer than any context here."""
+    path = folder / "endless.jsonl"
+    path.write_text(json.dumps({"prompt": "Summarise: " + "the rain in spring " * 10_000}) + "\n")
+    return path
 
 
 def prefactory(*arguments: str) -> str:
@@ -85,7 +93,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def run(server: str, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
     folder = tmp_path_factory.mktemp("real")
     recipe = folder / "real.yaml"
-    recipe.write_text(recipe_text("real", f"{{model: {MODEL}, urls: [{server}]}}", folder, 8, 64))
+    recipe.write_text(recipe_text("real", f"{{model: {MODEL}, urls: [{server}]}}", folder, 9, 64))
     prefactory("run", str(recipe))
     return RealRun(recipe, folder / "real", server)
 
@@ -98,8 +106,8 @@ def answered(url: str) -> float:
 
 def test_real_run_each_prompt_has_six_slots_with_seeds_of_their_own(run: RealRun) -> None:
     slots = store.query(run.root, "SELECT list(slot ORDER BY slot) FROM rollouts GROUP BY prompt_id").rows
-    assert slots == ((["greedy", "t0", "t1", "t2", "t3", "t4"],),) * 8
-    assert run.column("SELECT count(DISTINCT seed) FROM rollouts") == [48]
+    assert slots == ((["greedy", "t0", "t1", "t2", "t3", "t4"],),) * 9
+    assert run.column("SELECT count(DISTINCT seed) FROM rollouts") == [54]
 
 
 def test_real_run_every_prompt_ends_in_exactly_one_row(run: RealRun) -> None:
@@ -108,6 +116,13 @@ def test_real_run_every_prompt_ends_in_exactly_one_row(run: RealRun) -> None:
         "SELECT prompt_id FROM prompts ORDER BY ALL"
     )
     assert run.column("SELECT count(*) FROM pairs") != [0]
+
+
+def test_real_run_prompt_beyond_the_context_is_dropped_with_its_reason(run: RealRun) -> None:
+    sql = "SELECT reason, detail FROM dropped JOIN prompts USING (prompt_id) WHERE source = 'endless'"
+    ((reason, detail),) = store.query(run.root, sql).rows
+    assert reason == "prompt_too_long"
+    assert "1024" in str(detail)
 
 
 def test_real_run_no_loop_is_chosen_and_sides_differ(run: RealRun) -> None:
@@ -149,13 +164,13 @@ def test_real_run_under_another_name_gives_the_same_greedy_texts(run: RealRun) -
 
 def test_real_run_with_a_server_of_its_own_leaves_no_process(tmp_path: Path) -> None:
     recipe = tmp_path / "own.yaml"
-    recipe.write_text(recipe_text("own", f"{{model: {MODEL}}}", tmp_path, 1, 16))
+    recipe.write_text(recipe_text("own", f"{{model: {MODEL}}}", tmp_path, 3, 16))
     said = prefactory("run", "--plain", str(recipe))
     assert "vLLM: up after" in said
     left = [one for one in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(one.info["cmdline"] or [])]
     assert left == []
     status = json.loads(prefactory("status", str(tmp_path / "own"), "--json"))
-    assert status["prompts"] == status["pairs"] + sum(status["dropped"].values()) == 1
+    assert status["prompts"] == status["pairs"] + sum(status["dropped"].values()) == 3
 
 
 @pytest.mark.filterwarnings("default")  # of the trainer's own libraries
@@ -174,7 +189,12 @@ def test_real_run_export_is_taken_by_trl(run: RealRun, tmp_path: Path) -> None:
     tiny = tmp_path / "tiny"
     LlamaForCausalLM(config).save_pretrained(tiny)
     settings = DPOConfig(
-        output_dir=str(tmp_path / "trained"), max_steps=1, per_device_train_batch_size=2, use_cpu=True, bf16=False, report_to=[]
+        output_dir=str(tmp_path / "trained"),
+        max_steps=1,
+        per_device_train_batch_size=2,
+        use_cpu=True,
+        bf16=False,
+        report_to=[],
     )
     pairs = load_dataset(str(run.root / "export" / "trl"), split="train")
     trainer = DPOTrainer(str(tiny), args=settings, train_dataset=pairs, processing_class=tokenizer)
