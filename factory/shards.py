@@ -19,7 +19,7 @@ from factory.progress import Progress
 from factory.prompts import Collected
 from factory.rollouts import Policy, plan, roll_out
 from factory.run import RunFolder, versions
-from factory.verifying import run_checks
+from factory.verifying import Check, CheckPool
 from judges.base import Judge
 from schemas.errors import Fixable
 from schemas.manifest import PartFile, StageRecord
@@ -173,7 +173,7 @@ async def hear_judges(work: Work, shard: int, seats: Sequence[Seat]) -> int:
     return desk.sent
 
 
-async def write_verdicts(work: Work, shard: int, judges: Sequence[Judge]) -> StageRecord:
+async def write_verdicts(work: Work, shard: int, judges: Sequence[Judge], checkers: CheckPool) -> StageRecord:
     """Read every reply of a shard, run the verifiers, and close it."""
     if record := work.finished(Stage.VERDICTS, shard):
         return record
@@ -181,20 +181,24 @@ async def write_verdicts(work: Work, shard: int, judges: Sequence[Judge]) -> Sta
     kept = _desk(work, Stage.VERDICTS, shard).journal.kept
     heard = work.read_case(shard)
     verdicts = [verdict for case in heard for verdict in all_verdicts(case, judges, kept)]
-    verdicts += await _checks(heard, work.recipe.jury.verifiers)
+    verdicts += await checkers.run(_checks(heard, work.recipe.jury.verifiers))
     part = work.run.write_part(Table.VERDICTS, shard, list(verdicts))
     return work.close(Stage.VERDICTS, shard, began, [part], requests=len(kept))
 
 
-async def _checks(heard: Sequence[Case], verifiers: Sequence[str]) -> tuple[Verdict, ...]:
-    checks = [
+def check_pool() -> CheckPool:
+    """The verifiers' processes, one for each core."""
+    return CheckPool(os.cpu_count() or 1, CHECK_SECONDS)
+
+
+def _checks(heard: Sequence[Case], verifiers: Sequence[str]) -> list[Check]:
+    return [
         (name, case.prompt, rollout)
         for case in heard
         for rollout in case.rollouts
         for name in verifiers
         if rollout.text is not None
     ]
-    return await run_checks(checks, os.cpu_count() or 1, timeout_s=CHECK_SECONDS)
 
 
 def write_spreads(work: Work) -> StageRecord:

@@ -11,6 +11,7 @@ import resource
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfTime
+from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 
 from pebble import ProcessExpired, ProcessPool
@@ -26,38 +27,58 @@ MEMORY_BYTES = 4 * 2**30  # of data for one process: a huge number must not push
 _SLOW_IMPORTS = ["math_verify", "judges.registry"]
 
 
-async def run_checks(
-    checks: Sequence[Check], workers: int, timeout_s: float, find: Finder = find_verifier
-) -> tuple[Verdict, ...]:
-    """One verdict for each check, in the order of `checks`. What does not apply abstains here, without a process.
+@dataclass
+class CheckPool:
+    """At most `workers` processes, `timeout_s` seconds for each check. Enter it as a context; leaving it ends them all.
 
-    At most `workers` processes at a time, `timeout_s` seconds for each check. Works in any thread that runs an event
-    loop, and never blocks it. Raises RecipeError for a name that no verifier has.
+    No process is started before something needs one. Works in any thread that runs an event loop, and never blocks it.
     """
-    verdicts = [_abstained(check, find(check[0])) for check in checks]
-    left = [number for number, verdict in enumerate(verdicts) if verdict is None]
-    if left:
-        found = await _in_processes([checks[number] for number in left], min(workers, len(left)), timeout_s, find)
-        for number, verdict in zip(left, found, strict=True):
-            verdicts[number] = verdict
-    return tuple(verdict for verdict in verdicts if verdict is not None)
+
+    workers: int
+    timeout_s: float
+    find: Finder = find_verifier
+    _pool: ProcessPool | None = None
+    _scheduling: asyncio.Lock = field(default_factory=asyncio.Lock)  # a pool is not started twice
+
+    async def __aenter__(self) -> "CheckPool":
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        if self._pool is not None:
+            await asyncio.to_thread(_stop, self._pool)
+
+    async def run(self, checks: Sequence[Check]) -> tuple[Verdict, ...]:
+        """One verdict for each check, in the order of `checks`. What does not apply abstains here, without a process.
+
+        Raises RecipeError for a name that no verifier has.
+        """
+        verdicts = [_abstained(check, self.find(check[0])) for check in checks]
+        left = [number for number, verdict in enumerate(verdicts) if verdict is None]
+        if left:
+            found = await self._in_processes([checks[number] for number in left])
+            for number, verdict in zip(left, found, strict=True):
+                verdicts[number] = verdict
+        return tuple(verdict for verdict in verdicts if verdict is not None)
+
+    async def _in_processes(self, checks: Sequence[Check]) -> list[Verdict]:
+        if self._pool is None:
+            self._pool = ProcessPool(max_workers=self.workers, initializer=_bound_memory, context=_context())
+        async with self._scheduling:
+            scheduling = asyncio.create_task(
+                asyncio.to_thread(_schedule, self._pool, checks, self.timeout_s, self.find)
+            )
+            try:
+                futures = await asyncio.shield(scheduling)
+            finally:
+                # A pool that is stopped while it starts would leave its processes behind.
+                await asyncio.wait([scheduling])
+        answers = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        return [_verdict(check, answer, self.timeout_s) for check, answer in zip(checks, answers, strict=True)]
 
 
 def _abstained(check: Check, verifier: Verifier) -> Verdict | None:
     name, prompt, rollout = check
     return None if verifier.applies(prompt, rollout) else no_score(rollout, name, VerdictStatus.ABSTAINED)
-
-
-async def _in_processes(checks: Sequence[Check], workers: int, timeout_s: float, find: Finder) -> list[Verdict]:
-    pool = ProcessPool(max_workers=workers, initializer=_bound_memory, context=_context())
-    scheduling = asyncio.create_task(asyncio.to_thread(_schedule, pool, checks, timeout_s, find))
-    try:
-        futures = await asyncio.shield(scheduling)
-        answers = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
-    finally:
-        await asyncio.wait([scheduling])  # a pool that is stopped while it starts would leave its processes behind
-        await asyncio.to_thread(_stop, pool)
-    return [_verdict(check, answer, timeout_s) for check, answer in zip(checks, answers, strict=True)]
 
 
 def _schedule(pool: ProcessPool, checks: Sequence[Check], timeout_s: float, find: Finder) -> list[Future[Verdict]]:

@@ -21,6 +21,7 @@ from factory.opening import Opened, cache_folder
 from factory.prompts import collect
 from factory.rollouts import Policy
 from factory.shards import Work, now
+from factory.verifying import CheckPool
 from schemas.manifest import RunManifest
 from schemas.recipe import JudgeRef, ModelRef, Recipe
 
@@ -111,10 +112,14 @@ class Round:
             await self._hear(panel, pending)
         await self.room.stop_local()
         with self._timed("verifiers"):
-            judges = list(self.opened.judges.values())
-            await self.runner.each(
-                Stage.VERDICTS, lambda shard: shards.write_verdicts(self.work, shard, judges), pending
-            )
+            async with shards.check_pool() as checkers:
+                await self._close_verdicts(pending, checkers)
+
+    async def _close_verdicts(self, pending: Sequence[int], checkers: CheckPool) -> None:
+        judges = list(self.opened.judges.values())
+        await self.runner.each(
+            Stage.VERDICTS, lambda shard: shards.write_verdicts(self.work, shard, judges, checkers), pending
+        )
 
     async def _hear(self, panel: Sequence[JudgeRef], pending: Sequence[int]) -> None:
         with self._timed("judge server"):

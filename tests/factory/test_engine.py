@@ -324,7 +324,7 @@ def test_engine_cancelled_requests_give_their_places_back(fake_engine: FakeEngin
 
 
 def test_engine_replica_that_is_gone_leaves_its_requests_to_the_others(fake_engine: FakeEngine) -> None:
-    with FakeEngine(faults=always(reset)) as dead:
+    with FakeEngine(faults=dies_after(-1)) as dead:
 
         async def ask(engine: Engine) -> list[Completion]:
             return await asyncio.gather(*(engine.complete(a_request(f"number {number}")) for number in range(8)))

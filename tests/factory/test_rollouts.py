@@ -183,7 +183,7 @@ def test_roll_out_loop_is_stopped_by_the_engine_and_seen(fake_engine: FakeEngine
         assert (row.finish_reason, row.loop, row.loop_rule) == ("repetition", Loop.HARD, LoopRule.EXACT)
         assert row.loop_onset is not None
         assert row.loop_onset == row.loop_onset_token  # the fake's tokens are characters
-        assert row.loop_period in map(len, UNITS)
+        assert row.loop_period in [len(unit) for unit in UNITS]
 
 
 def test_roll_out_loop_that_nobody_stops_is_seen_all_the_same(fake_engine: FakeEngine, tmp_path: Path) -> None:

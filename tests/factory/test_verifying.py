@@ -4,14 +4,16 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from factory import verifying
-from factory.verifying import Check, run_checks
+from factory.verifying import Check, CheckPool, Finder
 from judges.base import Verifier, check_result
+from judges.registry import find_verifier
 from schemas.chat import Message, Role
 from schemas.errors import RecipeError
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
@@ -53,6 +55,13 @@ def find_hostile(name: str) -> Verifier:
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of the pool imports this file to find the verifier above, however the tests were started."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
+
+
+async def run_checks(
+    checks: Sequence[Check], workers: int, timeout_s: float, find: Finder = find_verifier
+) -> tuple[Verdict, ...]:
+    async with CheckPool(workers, timeout_s, find) as pool:
+        return await pool.run(checks)
 
 
 def a_check(text: str, verifier: str = "hostile", answer: str | None = None, slot: str = "t0") -> Check:
@@ -177,3 +186,14 @@ def test_checks_that_do_not_apply_start_no_process(monkeypatch: pytest.MonkeyPat
 def test_checks_unknown_verifier_is_an_error_and_not_a_row() -> None:
     with pytest.raises(RecipeError, match="math_answer"):
         asyncio.run(run_checks([a_check("18", "math_anser", "18")], 1, LONG))
+
+
+def test_check_pool_serves_several_shards_at_once_from_the_same_processes() -> None:
+    async def both() -> tuple[tuple[Verdict, ...], tuple[Verdict, ...]]:
+        async with CheckPool(1, LONG, find_hostile) as pool:
+            first, second = await asyncio.gather(pool.run([a_check("fine")]), pool.run([a_check("fine", slot="t1")]))
+            return first, second
+
+    (one,), (other,) = asyncio.run(both())
+    assert (one.rollout_id, other.rollout_id) == ("p:t0", "p:t1")
+    assert one.reply == other.reply  # the number of the process

@@ -211,7 +211,7 @@ def test_run_unknown_judge_is_one_line_with_the_nearest_name(prefactory: Command
 
 
 def test_run_other_recipe_in_the_same_folder_names_the_field(prefactory: Command, write_recipe: RecipeWriter) -> None:
-    prefactory("sample", write_recipe())
+    prefactory("rollout", write_recipe())
 
     ended = prefactory("run", write_recipe({"rollouts.max_tokens": 64}), "--plain")
 
@@ -330,12 +330,12 @@ def test_run_key_is_in_no_file_of_the_run(
     assert [file for file in files if b"sk-secret" in file.read_bytes()] == []
 
 
-def test_run_weak_server_says_what_is_lost_before_a_rollout_is_paid(
+def test_rollout_weak_server_says_what_is_lost_before_a_rollout_is_paid(
     prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine
 ) -> None:
     fake_engine.abilities = frozenset(Ability) - {Ability.TOKEN_IDS, Ability.LOGPROBS}
 
-    ended = prefactory("run", write_recipe(), "--plain")
+    ended = prefactory("rollout", write_recipe())
 
     assert ended.code == 0, ended.err
     said = ended.err[: ended.err.index("rollouts: 0 of")]
@@ -343,23 +343,23 @@ def test_run_weak_server_says_what_is_lost_before_a_rollout_is_paid(
     assert "lacks logprobs: " in said
 
 
-def test_run_judges_weak_server_is_said_before_a_rollout_is_paid(
+def test_judge_weak_server_of_a_judge_is_said_before_a_rollout_is_paid(
     prefactory: Command, write_recipe: RecipeWriter
 ) -> None:
     with FakeEngine(model="judge-model", abilities=frozenset(Ability) - {Ability.LOGPROBS}) as second:
         seat = {"judge": "clarity", "model": {"model": "judge-model", "urls": [second.url]}}
-        ended = prefactory("run", write_recipe({"jury.judges": [seat]}), "--plain")
+        ended = prefactory("judge", write_recipe({"jury.judges": [seat]}))
 
     assert ended.code == 0, ended.err
     assert "judge-model: the server lacks logprobs" in ended.err[: ended.err.index("rollouts: 0 of")]
 
 
-def test_run_judge_that_hardly_means_its_digits_is_warned_of(
+def test_rollout_judge_that_hardly_means_its_digits_is_warned_of(
     prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine
 ) -> None:
     fake_engine.digit_mass = 0.01
 
-    ended = prefactory("run", write_recipe(), "--plain")
+    ended = prefactory("rollout", write_recipe())
 
     assert ended.code == 0, ended.err
     assert "1.0% of its probability to digits" in ended.err
@@ -402,22 +402,23 @@ def test_run_folder_that_cannot_be_made_is_one_line(
     assert "machine.runs" in ended.error
 
 
-@pytest.mark.parametrize("file_size", [1_000, 4_000, 16_000, 100_000])
+@pytest.mark.parametrize("file_size", [1_000, 4_000, 16_000])
 def test_run_disk_full_is_one_line_and_the_same_command_goes_on(
-    write_recipe: RecipeWriter, fake_engine: FakeEngine, file_size: int
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine, file_size: int
 ) -> None:
-    """No file may grow beyond some size: so the write that meets the end of the disk is another one each time."""
+    """No file may grow beyond some size, so that another write each time is the one that meets the end of the disk."""
     path = write_recipe()
 
     full = in_a_process("run", path, "--plain", file_size=file_size)
     asked = len(fake_engine.questions)
-    after = in_a_process("run", path, "--plain")
+    after = prefactory("run", path, "--plain")
 
     assert full.code == 2, full.err
     assert "cannot be written" in full.error
     assert str(run_folder(read_recipe(path))) in full.error
     assert after.code == 0, after.err
-    assert len(fake_engine.questions) - asked <= 78 + 177 - max(asked - 32, 0)  # 32: in flight at the end, at most
+    again = len(fake_engine.questions) - len({str(seen.body) for seen in fake_engine.questions})
+    assert again <= min(asked, 16)  # the window: what was under way when the disk was full
 
 
 # Stopped
