@@ -38,6 +38,10 @@ Sleep = Callable[[float], Awaitable[None]]
 async def http_client(concurrency: int, timeout: float, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """A client over aiohttp's transport, which takes a seventh of the CPU of httpx's own for each request."""
     limits = httpx.Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8)
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise EngineRefused(
+            "the key in the variable that `api_key_env` names holds a character that no header can hold"
+        )
     headers = {"authorization": f"Bearer {key}"} if key else {}
     times = httpx.Timeout(timeout, connect=10.0, pool=None)
     async with httpx.AsyncClient(transport=AiohttpTransport(limits=limits), timeout=times, headers=headers) as client:
@@ -83,7 +87,18 @@ class Engine:
 
     async def complete(self, request: Request) -> Completion:
         """One answer. Raises RequestRejected, EngineRefused, EngineUnavailable or EngineTimeout."""
-        replica = min(self._replicas, key=lambda one: one.in_flight)
+        untried = list(self._replicas)
+        while True:
+            replica = min(untried, key=lambda one: one.in_flight)
+            untried.remove(replica)
+            try:
+                return await self._through(replica, request)
+            except Transient:
+                # Only a server that is gone hands its requests on: one that answers others has trouble with this one.
+                if not untried or await self._lists(replica):
+                    raise
+
+    async def _through(self, replica: Replica, request: Request) -> Completion:
         replica.in_flight += 1
         try:
             async with replica.window:
@@ -94,12 +109,16 @@ class Engine:
     async def alive(self) -> bool:
         """Whether any server still lists its models: tells a poison request from a dead engine."""
         for replica in self._replicas:
-            try:
-                await get_json(self.client, f"{replica.url}/models")
-            except (Transient, Fixable):
-                continue
-            return True
+            if await self._lists(replica):
+                return True
         return False
+
+    async def _lists(self, replica: Replica) -> bool:
+        try:
+            await get_json(self.client, f"{replica.url}/models")
+        except (Transient, Fixable):
+            return False
+        return True
 
     async def _with_retries(self, replica: Replica, request: Request) -> Completion:
         body = self.wire.body(request)
@@ -127,11 +146,11 @@ class Engine:
 async def post_json(client: httpx.AsyncClient, url: str, body: Body) -> bytes:
     """The response's bytes for a 2xx. Raises as `Engine.complete` does."""
     content = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return await _send(client, httpx.Request("POST", url, content=content, headers=_headers(client)))
+    return await _send(client, "POST", url, content)
 
 
 async def get_json(client: httpx.AsyncClient, url: str) -> bytes:
-    return await _send(client, httpx.Request("GET", url, headers=_headers(client)))
+    return await _send(client, "GET", url, None)
 
 
 def _headers(client: httpx.AsyncClient) -> httpx.Headers:
@@ -140,7 +159,13 @@ def _headers(client: httpx.AsyncClient) -> httpx.Headers:
     return headers
 
 
-async def _send(client: httpx.AsyncClient, request: httpx.Request) -> bytes:
+async def _send(client: httpx.AsyncClient, method: str, url: str, body: bytes | None) -> bytes:
+    try:
+        request = httpx.Request(method, url, content=body, headers=_headers(client))
+    except httpx.InvalidURL as error:
+        raise EngineRefused(f"{url}: not an address: {error}") from error
+    if request.url.userinfo:
+        raise EngineRefused(f"{request.url.copy_with(userinfo=b'')}: leave name and password out of the address")
     request.extensions["timeout"] = client.timeout.as_dict()
     try:
         # httpx bounds each read, not the whole: a server that drips a byte a second would hold its place for ever.
@@ -160,6 +185,8 @@ def _raise_for_status(response: httpx.Response) -> None:
     if response.is_success:
         return
     message = f"{response.request.url}: {response.status_code}: {_reason(response)}"
+    if key := response.request.headers.get("authorization", "").removeprefix("Bearer "):
+        message = message.replace(key, "[the key]")
     if response.status_code >= 500 or response.status_code in BUSY:
         seconds = _retry_after(response)
         raise EngineUnavailable(message) if seconds is None else _WaitAsAsked(message, seconds)

@@ -89,7 +89,7 @@ class EngineRoom:
         client = await stack.enter_async_context(http_client(total, machine.request_timeout, key))
         self.progress.say(f"probing {', '.join(urls)} for {ref.model}")
         probed = [await probe(client, url, ref.model) for url in urls]
-        for line in {line for one in probed for line in self._warnings(ref, one)}:
+        for line in dict.fromkeys(line for one in probed for line in self._warnings(ref, one)):
             self.progress.say(line)
         return Engine(client, urls, _common(probed), machine.concurrency)
 

@@ -122,10 +122,10 @@ def _size(pairs: int) -> str:
 def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, splits: dict[str, int]) -> list[str]:
     dropped = ", ".join(f"{reason} {count}" for reason, count in counted.dropped.items()) or "none"
     causes = ", ".join(f"{cause} {count}" for cause, count in counted.causes.items())
-    judges = ", ".join(f"{seat.judge} ({(seat.model or recipe.policy).model})" for seat in recipe.jury.judges)
+    judges = ", ".join(f"{seat.judge} ({_called((seat.model or recipe.policy).model)})" for seat in recipe.jury.judges)
     return [
         f"# {recipe.name}\n",
-        f"Preference pairs whose two sides were both written by `{recipe.policy.model}`: each prompt was answered "
+        f"Preference pairs whose two sides were both written by `{_called(recipe.policy.model)}`: each prompt was answered "
         f"{len(recipe.rollouts.slots)} times sampled{' and once greedy' if recipe.rollouts.greedy else ''}, and the best "
         "answer stands against the worst. An answer that fell into a doom loop is always the rejected one.\n",
         "## Counts\n",
@@ -149,6 +149,11 @@ def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, splits: dict[
         "chance. Loop rates hold for the stated cap only: a longer one shows more loops. The sources of the prompts have "
         "licences of their own.",
     ]
+
+
+def _called(model: str) -> str:
+    """A model's name for strangers: of a local one its folder's."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _loop_lines(recipe: Recipe, counted: Figures) -> list[str]:
@@ -182,5 +187,5 @@ def shared_form(recipe: Recipe) -> str:
     if "decontaminate" in prompts:
         prompts["decontaminate"]["paths"] = [Path(path).name for path in prompts["decontaminate"]["paths"]]
     for model in [shown["policy"], *(seat["model"] for seat in shown["jury"]["judges"] if "model" in seat)]:
-        model["model"] = Path(model["model"]).name if Path(model["model"]).is_absolute() else model["model"]
+        model["model"] = _called(model["model"])
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from factory.asking import Desk
 from factory.engine import Engine
 from factory.jury import candidates, needs_requeue, skipped_verdicts
-from judges.base import Judge
+from judges.base import Judge, request_id
 from schemas.chat import Completion, Request
 from schemas.recipe import Jury
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
@@ -56,20 +56,33 @@ async def hear(heard: Sequence[Case], seats: Sequence[Seat], desk: Desk) -> None
     await desk.ask_all(asked)
 
 
-async def hear_again(heard: Sequence[Case], seats: Sequence[Seat], jury: Jury, desk: Desk) -> None:
-    """Once more, and only once, where a prompt is short of its quorum for replies that cannot be read or did not come."""
+async def hear_again(
+    heard: Sequence[Case], seats: Sequence[Seat], judges: Sequence[Judge], jury: Jury, desk: Desk
+) -> None:
+    """Ask these seats once more what is worth it; `judges` is the whole jury, heard already."""
     engines = {seat.judge.name: seat.engine for seat in seats}
-    judges = [seat.judge for seat in seats]
-    again = []
+    asked = questions_again(heard, judges, jury, desk.journal.kept)
+    await desk.ask_all([(engines[judge.name], request) for judge, request in asked if judge.name in engines])
+
+
+def questions_again(
+    heard: Sequence[Case], judges: Sequence[Judge], jury: Jury, kept: Mapping[str, Completion]
+) -> list[tuple[Judge, Request]]:
+    """Replies that cannot be read or did not come, where a prompt is short of its quorum without them.
+
+    The whole jury is looked at: where the others make the quorum, nothing is asked again.
+    """
+    found = []
     for case in heard:
-        verdicts = judged_verdicts(case, judges, desk.journal.kept)
+        verdicts = judged_verdicts(case, judges, kept)
         if not needs_requeue(case.rollouts, verdicts, jury):
             continue
-        short = {(verdict.rollout_id, verdict.judge) for verdict in verdicts if verdict.status in _WORTH_ASKING_AGAIN}
+        bad = [verdict for verdict in verdicts if verdict.status in _WORTH_ASKING_AGAIN]
+        short = {request_id(verdict.rollout_id, verdict.judge) for verdict in bad}
         for judge, request in questions(case, judges):
-            if any(request.request_id == f"{rollout_id}:{name}" for rollout_id, name in short if name == judge.name):
-                again.append((engines[judge.name], replace(request, request_id=request.request_id + AGAIN)))
-    await desk.ask_all(again)
+            if request.request_id in short:
+                found.append((judge, replace(request, request_id=request.request_id + AGAIN)))
+    return found
 
 
 _WORTH_ASKING_AGAIN = frozenset({VerdictStatus.UNREADABLE, VerdictStatus.FAILED})

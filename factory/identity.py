@@ -72,6 +72,8 @@ def drift(old: Mapping[str, str], new: Mapping[str, str], redone: Stage | None) 
     """A line for each field that changed, but for those that only decide `redone` and what comes after it."""
     if redone is None:
         return changed_fields(dict(old), dict(new))
+    if redone is Stage.PROMPTS:
+        return []
     order = list(Stage)
     before = order[order.index(redone) - 1]
 

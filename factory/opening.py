@@ -58,11 +58,16 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) ->
     identity = full_identity(recipe, made_from)
     before = run.manifest()
     if before is not None:
-        refuse_drift(run.root, drift(before.identity, identity, redone))
+        refuse_drift(run.root, drift(before.identity, identity, redone or _not_begun(run)))
     if before is None or before.identity != identity:
         write_recipe(recipe, run.recipe_path)
         run.write_manifest(_manifest(recipe, identity, made_from, before))
     return Opened(Work(run, recipe, identity, progress), judges)
+
+
+def _not_begun(run: RunFolder) -> Stage | None:
+    """The first stage of which nothing is there: what decides only it may still change."""
+    return next((stage for stage in Stage if not run.begun(stage)), None)
 
 
 def _manifest(

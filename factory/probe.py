@@ -27,6 +27,7 @@ LOST: dict[Ability, str] = {
 }
 DIGITS = tuple("123456789")
 _WORDS = (Message(Role.USER, "Write one short sentence about rain."),)
+_PLAIN = Request("plain", _WORDS, Sampling(max_tokens=1, seed=0))
 _NUMBER = (Message(Role.USER, "How good is the word 'rain', from 1 to 9? Answer with one digit only."),)
 
 
@@ -46,7 +47,7 @@ async def probe(client: httpx.AsyncClient, url: str, model: str) -> Probed:
     """Raises EngineRefused where no model server answers under `url`, EngineUnavailable where nothing does."""
     served = await served_name(client, url, model)
     plain = Wire(served, frozenset())
-    await _ask(client, url, plain, Request("plain", _WORDS, Sampling(max_tokens=1, seed=0)))
+    await _ask(client, url, plain, _PLAIN)
     shown = [ability for ability, show in _SHOWS.items() if await show(client, url, served)]
     abilities = frozenset(shown)
     mass = await _digit_mass(client, url, served) if Ability.LOGPROBS in abilities else None
@@ -84,11 +85,19 @@ async def _ask(client: httpx.AsyncClient, url: str, wire: Wire, request: Request
 
 
 async def _try(client: httpx.AsyncClient, url: str, wire: Wire, request: Request, **more: object) -> Completion | None:
-    """None where the server refuses or trips over a request: then it cannot do what the request asks for."""
-    try:
-        return await _ask(client, url, wire, request, **more)
-    except (RequestRejected, EngineUnavailable):
-        return None
+    """None where the server refuses or trips over a request: then it cannot do what the request asks for.
+
+    A fault (a 5xx, a 429) may just be a bad moment. Only twice the same, and a plain request that is answered in between,
+    say that it is what was asked for. Raises EngineUnavailable where the plain one fails too.
+    """
+    for _ in range(2):
+        try:
+            return await _ask(client, url, wire, request, **more)
+        except RequestRejected:
+            return None
+        except EngineUnavailable:
+            await _ask(client, url, Wire(wire.model, frozenset()), _PLAIN)
+    return None
 
 
 async def _token_ids(client: httpx.AsyncClient, url: str, model: str) -> bool:

@@ -80,13 +80,13 @@ class RunFolder:
         """Hold the folder for one process. The lock is the kernel's: a dead owner does not hold it. Raises Fixable."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / ".lock", timeout=0)
-            with lock:
-                yield
+            held = FileLock(self.root / ".lock", timeout=0).acquire()
         except Timeout as error:
             raise Fixable(f"{self.root}: another process works on this run; wait for it, or stop it") from error
         except OSError as error:
             raise store.storage_error(self.root, error) from error
+        with held:
+            yield
 
     def write_part(self, table: Table, shard: int, rows: Sequence[Row]) -> PartFile:
         path = self.part_path(table, shard)
@@ -123,6 +123,10 @@ class RunFolder:
         if record is None or record.fingerprint != wanted:
             return None
         return record if all((self.root / part.path).exists() for part in record.outputs) else None
+
+    def begun(self, stage: str) -> bool:
+        """Whether any shard of the stage was ever finished."""
+        return any((self._round / "_records").glob(f"{stage}-*.json"))
 
     def shards(self) -> int:
         """How many shards the prompts were cut into; 0 before that."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from factory import identity
 from factory.asking import Desk
-from factory.hearing import Case, Seat, all_verdicts, cases, hear, hear_again
+from factory.hearing import Case, Seat, all_verdicts, cases, hear, hear_again, questions_again
 from factory.identity import Stage
 from factory.jury import PooledSpread, candidates, score_prompt
 from factory.pairing import pair_prompt
@@ -169,8 +169,20 @@ async def hear_judges(work: Work, shard: int, seats: Sequence[Seat]) -> int:
     desk = _desk(work, Stage.VERDICTS, shard)
     heard = work.read_case(shard)
     await hear(heard, seats, desk)
-    await hear_again(heard, seats, work.recipe.jury, desk)
     return desk.sent
+
+
+async def hear_judges_again(work: Work, shard: int, seats: Sequence[Seat], judges: Sequence[Judge]) -> int:
+    """Ask some of the judges once more where the whole jury is short of a quorum. Returns the requests sent."""
+    desk = _desk(work, Stage.VERDICTS, shard)
+    await hear_again(work.read_case(shard), seats, judges, work.recipe.jury, desk)
+    return desk.sent
+
+
+def asked_again(work: Work, shard: int, judges: Sequence[Judge]) -> set[str]:
+    """The judges that are worth asking once more about a shard."""
+    kept = _desk(work, Stage.VERDICTS, shard).journal.kept
+    return {judge.name for judge, _ in questions_again(work.read_case(shard), judges, work.recipe.jury, kept)}
 
 
 async def write_verdicts(work: Work, shard: int, judges: Sequence[Judge], checkers: CheckPool) -> StageRecord:

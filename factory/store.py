@@ -6,6 +6,7 @@ and come out as the dataclasses of `schemas.rows`; no caller sees an Arrow table
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -30,6 +31,7 @@ ROW_TYPES: Mapping[Table, type[Row]] = {
     Table.PAIRS: Pair,
     Table.DROPPED: Dropped,
 }
+_LOOKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _ADAPTERS: Mapping[Table, TypeAdapter[Any]] = {
     table: TypeAdapter(list[row_type])  # type: ignore[valid-type]  # a type made from a value, as pydantic wants it
     for table, row_type in ROW_TYPES.items()
@@ -96,8 +98,11 @@ def write_part(path: Path, table: Table, rows: Sequence[Row]) -> Written:
     try:
         arrow = pa.Table.from_pylist([_plain(row) for row in rows], schema=schema)
         arrow.validate(full=True)
-    except (pa.ArrowException, TypeError, OverflowError) as error:
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeError) as error:
         raise SchemaError(f"{path}: a row does not fit the table `{table}`: {error}") from error
+    for column in schema:
+        if not column.nullable and arrow[column.name].null_count:
+            raise SchemaError(f"{path}: a row does not fit the table `{table}`: {column.name} is NULL")
     with writing(path) as temporary:
         pq.write_table(arrow, temporary, compression="zstd")
         digest = sha256_of(temporary)
@@ -137,9 +142,14 @@ def read_part(path: Path, row_type: type[R]) -> list[R]:
 
 def write_catalog(path: Path, root: Path) -> None:
     """`catalog.duckdb`: a view for each table over all rounds, with every column's comment. Replaced atomically."""
-    with writing(path) as temporary, duckdb.connect(str(temporary)) as connection:
-        for statement in catalog_statements(root):
-            connection.execute(statement)
+    with writing(path) as temporary:
+        try:
+            with duckdb.connect(str(temporary)) as connection:
+                for statement in catalog_statements(root):
+                    connection.execute(statement)
+        except duckdb.Error as error:
+            _remove(temporary.with_name(f"{temporary.name}.wal"))
+            raise StorageError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
 
 
 def catalog_statements(root: Path) -> list[str]:
@@ -156,10 +166,15 @@ def catalog_statements(root: Path) -> list[str]:
 def _select(root: Path, table: Table, schema: pa.Schema) -> str:
     columns = ", ".join(schema.names)
     if any(root.glob(f"round=*/{table}/part-*.parquet")):
-        pattern = _literal(f"{root.resolve()}/round=*/{table}/part-*.parquet")
+        pattern = _literal(f"{_escaped(root)}/round=*/{table}/part-*.parquet")
         return f"SELECT {columns}, round FROM read_parquet({pattern}, hive_partitioning = true)"
     empty = ", ".join(f"NULL::{_sql_type(column.type)} AS {column.name}" for column in schema)
     return f"SELECT {empty}, NULL::BIGINT AS round WHERE false"
+
+
+def _escaped(root: Path) -> str:
+    """The folder inside a glob pattern, where its own brackets and stars must mean themselves."""
+    return re.sub(r"([\[*?])", r"[\1]", str(root.resolve()))
 
 
 def _sql_type(kind: pa.DataType) -> str:
@@ -167,7 +182,9 @@ def _sql_type(kind: pa.DataType) -> str:
         return f"{_sql_type(kind.value_type)}[]"
     if pa.types.is_struct(kind):
         return "STRUCT(" + ", ".join(f"{field.name} {_sql_type(field.type)}" for field in kind) + ")"
-    return {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN"}.get(str(kind), str(kind).upper())
+    return {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN", "int8": "TINYINT"}.get(
+        str(kind), str(kind).upper()
+    )
 
 
 def _literal(text: str) -> str:
@@ -185,9 +202,16 @@ class Answer:
 def query(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
     """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable."""
     with duckdb.connect() as connection:
-        for statement in (*catalog_statements(root), *_confinement(root)):
-            connection.execute(statement)
         try:
+            for statement in (*catalog_statements(root), *_confinement(root)):
+                connection.execute(statement)
+            asked = connection.extract_statements(sql)
+            if not asked:
+                return Answer((), ())
+            if any(statement.type not in _LOOKING for statement in asked):
+                raise Fixable(
+                    "query: only SELECT and its like are run here: the tables of a run are never written by hand"
+                )
             cursor = connection.execute(sql, parameters)
             return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
         except duckdb.Error as error:
@@ -209,6 +233,7 @@ def copy_query(root: Path, sql: str, target: Path) -> int:
 
 
 def _confinement(root: Path) -> Iterable[str]:
-    yield f"SET allowed_directories = [{_literal(f'{root.resolve()}/')}]"
+    named = {f"{root.resolve()}/", f"{_escaped(root)}/"}  # the views' patterns are checked as they are written
+    yield f"SET allowed_directories = [{', '.join(map(_literal, sorted(named)))}]"
     yield "SET enable_external_access = false"
     yield "SET lock_configuration = true"

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a retry may help; 2 something must be changed first; 130 s
 
 import asyncio
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -116,9 +117,15 @@ def query(
     _manifest(run)
     answer = store.query(run, sql)
     if as_json:
-        print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], default=str))
+        rows = [dict(zip(answer.columns, map(_json_value, row), strict=True)) for row in answer.rows]
+        print(json.dumps(rows, default=str))
     else:
         show.show_answer(Console(), answer)
+
+
+def _json_value(value: object) -> object:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @app.command()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +57,8 @@ class Round:
         """Every stage up to and including `last`. Raises Fixable or Transient; what is finished stays."""
         try:
             await self._prompts()
+            if last not in (Stage.PROMPTS, Stage.ROLLOUTS) and self.work.pending(Stage.VERDICTS):
+                await self._reach_judges()
             if last is not Stage.PROMPTS:
                 await self._rollouts()
             if last not in (Stage.PROMPTS, Stage.ROLLOUTS):
@@ -94,6 +97,12 @@ class Round:
                 Stage.ROLLOUTS, lambda shard: shards.write_rollouts(self.work, shard, policy), pending
             )
 
+    async def _reach_judges(self) -> None:
+        """Probe every judge that runs already, before the first answer is paid for."""
+        for seat in self.recipe.jury.judges:
+            if (model := self._model(seat)).urls:
+                await self.room.engine(model)
+
     def _digest(self) -> str:
         manifest = self.work.run.manifest()
         assert manifest is not None, "open_run has written it"
@@ -110,6 +119,7 @@ class Round:
         self.work.progress.begin(Stage.VERDICTS, judged * len(self.opened.judges))
         for panel in panels(self.recipe):
             await self._hear(panel, pending)
+        await self._hear_again(pending)
         await self.room.stop_local()
         with self._timed("verifiers"):
             async with shards.check_pool() as checkers:
@@ -121,9 +131,22 @@ class Round:
             Stage.VERDICTS, lambda shard: shards.write_verdicts(self.work, shard, judges, checkers), pending
         )
 
+    async def _hear_again(self, pending: Sequence[int]) -> None:
+        """Where the whole jury is short of a quorum; a server is started again only for judges that are asked."""
+        judges = list(self.opened.judges.values())
+        wanted = {shard: shards.asked_again(self.work, shard, judges) for shard in pending}
+        for panel in panels(self.recipe):
+            names = {one.judge for one in panel}
+            if short := [shard for shard in pending if wanted[shard] & names]:
+                ask = partial(shards.hear_judges_again, self.work, seats=await self._seats(panel), judges=judges)
+                await self.runner.each(f"{HEARINGS} again", ask, short)
+
+    async def _seats(self, panel: Sequence[JudgeRef]) -> list[Seat]:
+        return [Seat(self.opened.judges[one.judge], await self.room.engine(self._model(one))) for one in panel]
+
     async def _hear(self, panel: Sequence[JudgeRef], pending: Sequence[int]) -> None:
         with self._timed("judge server"):
-            seats = [Seat(self.opened.judges[one.judge], await self.room.engine(self._model(one))) for one in panel]
+            seats = await self._seats(panel)
         with self._timed(HEARINGS):
             await self.runner.each(HEARINGS, lambda shard: shards.hear_judges(self.work, shard, seats), pending)
 

@@ -61,9 +61,9 @@ class Verifier(Protocol):
     def check(self, prompt: Prompt, rollout: Rollout) -> Verdict: ...
 
 
-def request_id(rollout: Rollout, judge: str) -> str:
+def request_id(rollout_id: str, judge: str) -> str:
     """Names the one question that a judge has about a rollout."""
-    return f"{rollout.rollout_id}:{judge}"
+    return f"{rollout_id}:{judge}"
 
 
 def no_score(rollout: Rollout, judge: str, status: VerdictStatus, reply: str | None = None) -> Verdict:

@@ -88,7 +88,7 @@ class PointwiseJudge:
     def _request(self, shared: str, rollout: Rollout) -> Request:
         answer = quoted(rollout.text or "", ANSWER_CHARS)
         return Request(
-            request_id=request_id(rollout, self.name),
+            request_id=request_id(rollout.rollout_id, self.name),
             messages=(
                 Message(Role.SYSTEM, f"{self.rubric}\n{RULES}"),
                 Message(Role.USER, f"{shared}\n\nAnswer to grade: {answer}\n\n{self.question}"),
@@ -101,7 +101,9 @@ class PointwiseJudge:
     def read(
         self, prompt: Prompt, candidates: Sequence[Rollout], replies: Mapping[str, Completion]
     ) -> tuple[Verdict, ...]:
-        return tuple(self._verdict(rollout, replies.get(request_id(rollout, self.name))) for rollout in candidates)
+        return tuple(
+            self._verdict(rollout, replies.get(request_id(rollout.rollout_id, self.name))) for rollout in candidates
+        )
 
     def _verdict(self, rollout: Rollout, reply: Completion | None) -> Verdict:
         if reply is None:

@@ -75,7 +75,7 @@ def heard(
         async with http_client(8, 10.0) as client:
             seats = [Seat(judge, Engine(client, (engine.url,), WIRE, 8, sleep=sleep)) for judge in judges]
             await hear(on, seats, desk)
-            await hear_again(on, seats, jury, desk)
+            await hear_again(on, seats, JUDGES, jury, desk)
 
     asyncio.run(main())
     return [verdict for case in on for verdict in all_verdicts(case, judges, desk.journal.kept)]

@@ -267,14 +267,15 @@ def test_read_source_saved_dataset_is_read_with_and_without_splits(tmp_path: Pat
 def test_read_source_hub_dataset_is_read_and_its_absence_said(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
-    def load_dataset(name: str, *, split: str) -> object:
+    def load_dataset(name: str, config: str | None, *, split: str, revision: str | None) -> object:
         if name != "some/set":
             raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{name}' doesn't exist\non the Hub")
-        return datasets.Dataset.from_list([{"prompt": split}])
+        return datasets.Dataset.from_list([{"prompt": f"{config} {split} {revision}"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
 
-    assert texts(Source(dataset="some/set", split="train[:1]")) == ["train[:1]"]
+    pinned = Source(dataset="some/set", config="main", split="train[:1]", revision="v2")
+    assert texts(pinned) == ["main train[:1] v2"]
     assert refusal(Source(dataset="no/set")) == (
         "dataset no/set: split 'train' cannot be loaded: Dataset 'no/set' doesn't exist on the Hub"
     )

@@ -45,7 +45,7 @@ def test_judge_file_has_its_name_and_an_example_that_reads(name: str) -> None:
     assert isinstance(example, Completion)
     assert module.JUDGE is JUDGES[name]
     assert JUDGES[name].name == name
-    assert example.request_id == request_id(ROLLOUT, name)
+    assert example.request_id == request_id(ROLLOUT.rollout_id, name)
     (verdict,) = JUDGES[name].read(PROMPT, [ROLLOUT], {example.request_id: example})
     assert verdict.status is VerdictStatus.OK
     assert verdict.score is not None

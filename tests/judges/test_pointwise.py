@@ -305,7 +305,7 @@ def test_read_verdict_quoted_in_the_answer_is_not_read() -> None:
 def test_read_missing_reply_fails_alone_and_the_neighbours_keep_their_own() -> None:
     """One failed row must not give every later one its neighbour's answer."""
     rollouts = [a_rollout(f"text {n}", f"t{n}") for n in range(4)]
-    replies = {request_id(rollout, "taste"): a_reply(str(n + 1)) for n, rollout in enumerate(rollouts)}
+    replies = {request_id(rollout.rollout_id, "taste"): a_reply(str(n + 1)) for n, rollout in enumerate(rollouts)}
     del replies["p:t1:taste"]
     replies["p:t9:taste"] = a_reply("9")
     verdicts = JUDGE.read(PROMPT, rollouts, replies)
