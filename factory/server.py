@@ -8,6 +8,7 @@ import asyncio
 import re
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -119,7 +120,7 @@ class _Server:
             self.process.wait()  # a second cancellation must not leave the port taken
 
 
-def _spawn(start: Launch, log: Path) -> _Server:
+def _spawn(start: Launch, log: Path, sockets: str) -> _Server:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         process = subprocess.Popen(
@@ -127,7 +128,7 @@ def _spawn(start: Launch, log: Path) -> _Server:
             stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            env=start.env,
+            env={**start.env, "VLLM_RPC_BASE_PATH": sockets},  # vLLM leaves its socket files where it is killed
             start_new_session=True,  # Ctrl-C is ours to handle: it must not reach the server behind our back
         )
         return _Server(start=start, process=process, log=log, offset=sink.tell())
@@ -139,7 +140,8 @@ async def running(
 ) -> AsyncIterator[str]:
     """Run `start` for as long as the block lasts and yield its base URL. Its output is appended to `log`."""
     began = time.monotonic()
-    server = _spawn(start, log)
+    sockets = tempfile.TemporaryDirectory(prefix="prefactory-", ignore_cleanup_errors=True)
+    server = _spawn(start, log, sockets.name)
     try:
         # A proxy named in the environment has no business between us and the loopback address.
         async with nullcontext(client) if client else httpx.AsyncClient(trust_env=False) as http:
@@ -149,7 +151,10 @@ async def running(
     finally:
         if server.process.poll() is not None:
             say(f"vLLM: ended by itself with code {server.process.returncode} (log: {log})")
-        await server.stop()
+        try:
+            await server.stop()
+        finally:
+            sockets.cleanup()
 
 
 @asynccontextmanager

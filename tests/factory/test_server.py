@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,20 @@ def test_server_that_answers_is_up_inside_the_block_and_gone_after_it(tmp_path: 
     asyncio.run(use())
     assert_gone(start, tmp_path)
     assert "Starting to load model" in (tmp_path / "run" / "vllm.log").read_text()
+
+
+def test_server_leaves_no_socket_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM puts its sockets into the folder that VLLM_RPC_BASE_PATH names, and removes none when it is killed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    leave = "import os, pathlib; pathlib.Path(os.environ['VLLM_RPC_BASE_PATH'], 'socket').touch()\n"
+    start = launch(leave + HEALTHY, tmp_path)
+
+    async def use() -> list[Path]:
+        async with running(start, 30, tmp_path / "log", silent):
+            return list(tmp_path.glob("prefactory-*/socket"))
+
+    assert len(asyncio.run(use())) == 1
+    assert list(tmp_path.glob("prefactory-*")) == []
 
 
 def test_server_is_gone_after_an_error_in_the_block(tmp_path: Path) -> None:
