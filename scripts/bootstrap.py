@@ -8,6 +8,8 @@ The CPU build of torch is not on the package index itself: it comes from the fol
 PIP_FIND_LINKS names, or else from PyTorch's own index, which uv knows. Each way that is tried is printed.
 """
 
+from __future__ import annotations  # so that a Python that is too old gets as far as the line that says so
+
 import argparse
 import hashlib
 import os
@@ -134,7 +136,13 @@ def main() -> int:
     began = time.monotonic()
     if not PYTHON.exists():
         say(f"making {VENV.name} with Python {platform.python_version()}")
-        venv.create(VENV, with_pip=True)
+        try:
+            venv.create(VENV, with_pip=True)
+        except (subprocess.CalledProcessError, ImportError):
+            say(
+                "this Python cannot make environments (on Debian and Ubuntu: apt install python3-venv); try another PYTHON="
+            )
+            return 2
     if engine != "none" and not install(engine):
         no_engine_line(f"tried {engine}; the reasons are above")
         engine = "none"
