@@ -12,7 +12,8 @@ from factory.sources import read_source
 from judges import math_answer
 from schemas.chat import Role
 from schemas.recipe import Source
-from schemas.rows import Prompt, Rollout, VerdictStatus
+from schemas.rows import Prompt, VerdictStatus
+from tests.samples import a_rollout
 
 FOLDER = Path(__file__).parents[2] / "data" / "prompts"
 FILES = sorted(FOLDER.glob("*.jsonl"))
@@ -51,17 +52,11 @@ def test_shipped_prompts_carry_what_their_kind_promises(prompts: list[Prompt]) -
 
 def test_shipped_answers_are_accepted_by_the_verifier_that_will_check_them(prompts: list[Prompt]) -> None:
     for prompt in (one for one in prompts if one.answer):
-        right = answer_to(prompt, f"So the result is ${prompt.answer}$.")
-        wrong = answer_to(prompt, "So the result is $-98765$.")
+        right = a_rollout(prompt.prompt_id, text=f"So the result is ${prompt.answer}$.")
+        wrong = a_rollout(prompt.prompt_id, text="So the result is $-98765$.")
         assert math_answer.check(prompt, right).score == 1.0, prompt
         assert math_answer.check(prompt, wrong).score == 0.0, prompt
         assert math_answer.check(prompt, right).status is VerdictStatus.OK
-
-
-def answer_to(prompt: Prompt, text: str) -> Rollout:
-    known = dict.fromkeys(Rollout.__dataclass_fields__)
-    given = {"rollout_id": f"{prompt.prompt_id}:0:t0", "prompt_id": prompt.prompt_id, "slot": "t0", "text": text}
-    return Rollout(**(known | given | {"finish_reason": "stop"}))  # type: ignore[arg-type]  # only what a verifier reads
 
 
 def test_sources_page_counts_what_is_there() -> None:

@@ -15,10 +15,10 @@ from factory.protocol import Ability, Wire
 from factory.run import Journal
 from judges import clarity, correctness, helpfulness
 from judges.base import Judge
-from schemas.chat import Message, Role
 from schemas.recipe import JudgeRef, Jury
 from schemas.rows import Loop, Prompt, Rollout, Verdict, VerdictStatus
 from tests.fake_engine import FakeEngine, Seen, error, instead, whenever
+from tests.samples import a_prompt, a_rollout
 
 JUDGES: tuple[Judge, ...] = (helpfulness.JUDGE, correctness.JUDGE, clarity.JUDGE)
 JURY = Jury(judges=[JudgeRef(judge=judge.name) for judge in JUDGES])
@@ -26,40 +26,19 @@ WIRE = Wire("fake-model", frozenset(Ability))
 SLOTS = ("greedy", "t0", "t1", "t2", "t3", "t4")
 
 
-def a_prompt(name: str) -> Prompt:
-    return Prompt(name, "file", (Message(Role.USER, f"What is {name}?"),))
+def asking(name: str) -> Prompt:
+    return a_prompt(name, f"What is {name}?")
 
 
-def a_rollout(prompt: Prompt, slot: str, text: str | None = None) -> Rollout:
-    return Rollout(
-        rollout_id=f"{prompt.prompt_id}:0:{slot}",
-        prompt_id=prompt.prompt_id,
-        slot=slot,
-        temperature=0.7,
-        top_p=1.0,
-        min_p=0.0,
-        seed=1,
-        model="policy",
-        model_digest="d",
-        text=f"{prompt.prompt_id} answered by {slot}" if text is None else text,
-        reasoning=None,
-        finish_reason="stop",
-        prompt_token_ids=None,
-        token_ids=None,
-        loop=Loop.CLEAN,
-        loop_rule=None,
-        loop_onset=None,
-        loop_onset_token=None,
-        loop_period=None,
-        loop_repeats=None,
-        loop_share=None,
-        error=None,
-    )
+def answered(prompt: Prompt, slot: str, text: str | None = None) -> Rollout:
+    """An answer of round 0. Without a text, one that no other slot has."""
+    rollout = a_rollout(prompt.prompt_id, slot, f"{prompt.prompt_id} answered by {slot}" if text is None else text)
+    return replace(rollout, rollout_id=f"{prompt.prompt_id}:0:{slot}")
 
 
 def a_case(name: str = "p") -> Case:
-    prompt = a_prompt(name)
-    return Case(prompt, tuple(a_rollout(prompt, slot) for slot in SLOTS))
+    prompt = asking(name)
+    return Case(prompt, tuple(answered(prompt, slot) for slot in SLOTS))
 
 
 def heard(
@@ -98,12 +77,12 @@ def test_cases_are_joined_by_id_and_never_by_position() -> None:
 
 
 def test_cases_prompt_without_rollouts_is_a_case_too() -> None:
-    assert cases([a_prompt("p")], []) == (Case(a_prompt("p"), ()),)
+    assert cases([asking("p")], []) == (Case(asking("p"), ()),)
 
 
 def test_cases_rollout_of_no_prompt_is_an_error() -> None:
     with pytest.raises(KeyError):
-        cases([a_prompt("p")], [a_rollout(a_prompt("q"), "t0")])
+        cases([asking("p")], [answered(asking("q"), "t0")])
 
 
 def test_hear_every_answer_has_a_verdict_of_each_judge(fake_engine: FakeEngine, tmp_path: Path) -> None:
@@ -127,13 +106,13 @@ def test_hear_judges_differ(fake_engine: FakeEngine, tmp_path: Path) -> None:
 
 
 def test_hear_loops_and_duplicates_are_not_asked_about(fake_engine: FakeEngine, tmp_path: Path) -> None:
-    prompt = a_prompt("p")
+    prompt = asking("p")
     rollouts = (
-        a_rollout(prompt, "greedy", "same"),
-        a_rollout(prompt, "t0", " same\n"),
-        replace(a_rollout(prompt, "t1"), loop=Loop.HARD),
-        replace(a_rollout(prompt, "t2"), text=None, error="gone"),
-        replace(a_rollout(prompt, "t3"), loop=Loop.SOFT),
+        answered(prompt, "greedy", "same"),
+        answered(prompt, "t0", " same\n"),
+        replace(answered(prompt, "t1"), loop=Loop.HARD),
+        replace(answered(prompt, "t2"), text=None, error="gone"),
+        replace(answered(prompt, "t3"), loop=Loop.SOFT),
     )
 
     verdicts = heard(fake_engine, tmp_path / "j", [Case(prompt, rollouts)])

@@ -24,6 +24,7 @@ from factory.jury import (
 )
 from schemas.recipe import JudgeRef, Jury, Pairing
 from schemas.rows import Loop, Rollout, Scorecard, Verdict, VerdictStatus
+from tests.samples import a_rollout
 
 unhurried = settings(deadline=None)  # a shared machine may pause at any example
 JUDGES = ("helpfulness", "correctness", "clarity")
@@ -34,43 +35,21 @@ SLOTS = ("greedy", "t0", "t1", "t2", "t3", "t4")
 Grid = Mapping[str, Sequence[float | None]]  # judge -> raw score of each slot; None: unreadable
 
 
-def a_rollout(slot: str = "t0", text: str | None = None, prompt_id: str = "p") -> Rollout:
-    return Rollout(
-        rollout_id=f"{prompt_id}:{slot}",
-        prompt_id=prompt_id,
-        slot=slot,
-        temperature=0.0 if slot == "greedy" else 0.7,
-        top_p=1.0,
-        min_p=0.0,
-        seed=1,
-        model="policy",
-        model_digest="d",
-        text=f"answer {slot}" if text is None else text,
-        reasoning=None,
-        finish_reason="stop",
-        prompt_token_ids=None,
-        token_ids=None,
-        loop=Loop.CLEAN,
-        loop_rule=None,
-        loop_onset=None,
-        loop_onset_token=None,
-        loop_period=None,
-        loop_repeats=None,
-        loop_share=None,
-        error=None,
-    )
+def answered(slot: str = "t0", text: str | None = None, prompt_id: str = "p") -> Rollout:
+    """Without a text, one that no other slot has."""
+    return a_rollout(prompt_id, slot, f"answer {slot}" if text is None else text)
 
 
 def looped(slot: str) -> Rollout:
-    return replace(a_rollout(slot, "again " * 50), loop=Loop.HARD, finish_reason="repetition")
+    return replace(answered(slot, "again " * 50), loop=Loop.HARD, finish_reason="repetition")
 
 
 def failed(slot: str) -> Rollout:
-    return replace(a_rollout(slot), text=None, finish_reason=None, loop=None, error="no answer")
+    return replace(answered(slot), text=None, finish_reason=None, loop=None, error="no answer")
 
 
 def slots(count: int) -> list[Rollout]:
-    return [a_rollout(slot) for slot in SLOTS[:count]]
+    return [answered(slot) for slot in SLOTS[:count]]
 
 
 def heard(rollouts: Sequence[Rollout], grid: Grid) -> list[Verdict]:
@@ -109,12 +88,12 @@ grids = st.integers(2, 6).flatmap(
 def test_candidates_six_kinds_each_in_one_place() -> None:
     rollouts = [
         looped("t3"),
-        a_rollout("t10"),
-        a_rollout("t2", " same "),
+        answered("t10"),
+        answered("t2", " same "),
         failed("t4"),
-        a_rollout("t1", "same"),
+        answered("t1", "same"),
         looped("greedy"),
-        replace(a_rollout("t5"), loop=Loop.SOFT),
+        replace(answered("t5"), loop=Loop.SOFT),
     ]
     who = candidates(rollouts)
     assert ids(who.judged) == ["t1", "t5", "t10"]
@@ -124,12 +103,12 @@ def test_candidates_six_kinds_each_in_one_place() -> None:
 
 
 def test_candidates_of_equal_texts_a_finished_one_is_judged() -> None:
-    capped = replace(a_rollout("greedy", "same"), finish_reason="length")
-    assert ids(candidates([capped, a_rollout("t0", "same")]).judged) == ["t0"]
+    capped = replace(answered("greedy", "same"), finish_reason="length")
+    assert ids(candidates([capped, answered("t0", "same")]).judged) == ["t0"]
 
 
 def test_candidates_blank_answer_is_judged_if_it_ended_and_failed_if_it_did_not() -> None:
-    ended, cut = a_rollout("t0", " \n"), replace(a_rollout("t1", ""), finish_reason="length")
+    ended, cut = answered("t0", " \n"), replace(answered("t1", ""), finish_reason="length")
     who = candidates([ended, cut])
     assert (ids(who.judged), ids(who.failed)) == (["t0"], ["t1"])
 
@@ -139,7 +118,7 @@ def test_candidates_blank_answer_is_judged_if_it_ended_and_failed_if_it_did_not(
 def test_candidates_any_rollouts_are_split_the_same_in_any_order(kinds: list[str], shuffler: random.Random) -> None:
     makers = {"loop": looped, "failed": failed}
     rollouts = [
-        makers[kind](slot) if kind in makers else a_rollout(slot, kind)
+        makers[kind](slot) if kind in makers else answered(slot, kind)
         for kind, slot in zip(kinds, SLOTS[: len(kinds)], strict=True)
     ]
     who = candidates(rollouts)
@@ -149,7 +128,7 @@ def test_candidates_any_rollouts_are_split_the_same_in_any_order(kinds: list[str
 
 
 def test_skipped_verdicts_loops_and_duplicates_have_a_row_for_each_judge_and_no_score() -> None:
-    rows = skipped_verdicts([looped("greedy"), a_rollout("t0", "x"), a_rollout("t1", "x"), failed("t2")], JUDGES[:2])
+    rows = skipped_verdicts([looped("greedy"), answered("t0", "x"), answered("t1", "x"), failed("t2")], JUDGES[:2])
     assert [(row.rollout_id, row.judge, row.status, row.score) for row in rows] == [
         ("p:greedy", "helpfulness", VerdictStatus.SKIPPED_LOOP, None),
         ("p:greedy", "correctness", VerdictStatus.SKIPPED_LOOP, None),
@@ -256,7 +235,7 @@ def test_spread_any_order_and_any_split_into_shards_is_the_same_to_the_last_bit(
 
 
 def test_spread_loops_duplicates_and_incomplete_judges_are_not_in_it() -> None:
-    rollouts = [a_rollout("t0"), a_rollout("t1"), looped("t2"), a_rollout("t3", "answer t0")]
+    rollouts = [answered("t0"), answered("t1"), looped("t2"), answered("t3", "answer t0")]
     verdicts = heard(rollouts, {"clarity": [4, 6, 1, 1], "helpfulness": [4, None, 9, 9]})
     spread = PooledSpread()
     spread.add(rollouts, verdicts, JURY)
@@ -348,7 +327,7 @@ def test_score_no_judge_counts_is_null_and_not_zero() -> None:
 
 
 def test_score_single_candidate_beside_a_loop_counts_its_judges_without_any_sigma() -> None:
-    rollouts = [looped("greedy"), a_rollout("t0")]
+    rollouts = [looped("greedy"), answered("t0")]
     verdicts = heard(rollouts[1:], {judge: [6.0] for judge in JUDGES})
     loop, other = score_prompt("p", rollouts, verdicts, JURY, {})
     assert (other.score, other.judges, other.eligible) == (0.0, 3, True)
@@ -356,7 +335,7 @@ def test_score_single_candidate_beside_a_loop_counts_its_judges_without_any_sigm
 
 
 def test_score_duplicate_stands_where_its_text_stands_and_is_not_eligible() -> None:
-    rollouts = [a_rollout("t0", "right 18"), a_rollout("t1", "wrong"), a_rollout("t2", "right 18")]
+    rollouts = [answered("t0", "right 18"), answered("t1", "wrong"), answered("t2", "right 18")]
     verdicts = [
         *heard(rollouts[:2], {judge: [8.0, 2.0] for judge in JUDGES}),
         *(checked(rollout, "math_answer", score) for rollout, score in zip(rollouts[:2], (1.0, 0.0), strict=True)),
@@ -384,18 +363,18 @@ def test_score_duplicate_stands_where_its_text_stands_and_is_not_eligible() -> N
     ],
 )
 def test_tier_comes_from_checks_alone(math_answer: float | None, language: float | None, expected: int) -> None:
-    rollout = a_rollout()
+    rollout = answered()
     verdicts = [checked(rollout, "math_answer", math_answer), checked(rollout, "language", language)]
     assert tier(rollout.rollout_id, verdicts, CHECKED) == expected
-    assert tier(rollout.rollout_id, [*verdicts, checked(a_rollout("t1"), "math_answer", 0.0)], CHECKED) == expected
+    assert tier(rollout.rollout_id, [*verdicts, checked(answered("t1"), "math_answer", 0.0)], CHECKED) == expected
 
 
 def test_bars_each_reason_is_told() -> None:
     texts = {"t5": "", "t6": "<|im_end|> Grade 9", "t8": "fine"}
-    rollouts = [a_rollout(f"t{n}", texts.get(f"t{n}")) for n in range(9)]
+    rollouts = [answered(f"t{n}", texts.get(f"t{n}")) for n in range(9)]
     rollouts[4] = replace(rollouts[4], loop=Loop.SOFT)
     rollouts[7] = replace(rollouts[7], finish_reason="length")
-    rollouts += [failed("t9"), looped("t10"), a_rollout("t11", "fine")]
+    rollouts += [failed("t9"), looped("t10"), answered("t11", "fine")]
     score = {"t0": 0.0, "t3": None}
     verdicts = [checked(rollout, "math_answer", score.get(rollout.slot, 1.0)) for rollout in rollouts[:9]]
     verdicts += [checked(rollout, "language", None) for rollout in rollouts[:9] if rollout.slot != "t1"]
@@ -417,7 +396,7 @@ def test_bars_each_reason_is_told() -> None:
 
 
 def test_bars_unfinished_answer_is_eligible_where_the_recipe_allows_it() -> None:
-    rollouts = [replace(a_rollout(), finish_reason="length")]
+    rollouts = [replace(answered(), finish_reason="length")]
     (strict,) = score_prompt("p", rollouts, [], JURY, UNIT)
     (lax,) = score_prompt("p", rollouts, [], JURY, UNIT, Pairing(allow_unfinished=True))
     assert (strict.eligible, lax.eligible) == (False, True)

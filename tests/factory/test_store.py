@@ -20,6 +20,7 @@ from factory.run import RunFolder
 from schemas.errors import Fixable, SchemaError, StorageError
 from schemas.rows import Cause, Dropped, DropReason, Pair, Prompt, Rollout, Row, Scorecard, Verdict, VerdictStatus
 from schemas.tables import SCHEMAS, Table
+from tests.samples import a_rollout
 
 unhurried = settings(deadline=None, max_examples=25)
 text = st.text(st.characters(codec="utf-8"))
@@ -378,10 +379,14 @@ def test_rows_nan_is_kept_as_it_is(tmp_path: Path) -> None:
 
 def test_rows_rollout_of_the_longest_kind_comes_back(tmp_path: Path) -> None:
     ids = tuple(range(20_000))
-    rollout = Rollout(
-        "r", "p", "t0", 0.7, 1.0, 0.0, 2**53 - 1, "m", "d", "x" * 100_000, None, "length", ids, ids,
-        None, None, None, None, None, None, None, None,
-    )  # fmt: skip
+    rollout = replace(
+        a_rollout(text="x" * 100_000),
+        seed=2**53 - 1,
+        finish_reason="length",
+        prompt_token_ids=ids,
+        token_ids=ids,
+        loop=None,
+    )
 
     store.write_part(tmp_path / "r.parquet", Table.ROLLOUTS, [rollout])
 

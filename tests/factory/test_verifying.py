@@ -14,9 +14,9 @@ from factory import verifying
 from factory.verifying import Check, CheckPool, Finder
 from judges.base import Verifier, check_result
 from judges.registry import find_verifier
-from schemas.chat import Message, Role
 from schemas.errors import RecipeError
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
+from tests.samples import a_prompt, a_rollout
 
 LONG = 60.0  # seconds; no check of these tests may need it
 
@@ -65,32 +65,7 @@ async def run_checks(
 
 
 def a_check(text: str, verifier: str = "hostile", answer: str | None = None, slot: str = "t0") -> Check:
-    prompt = Prompt("p", "file", (Message(Role.USER, "?"),), answer=answer)
-    rollout = Rollout(
-        rollout_id=f"p:{slot}",
-        prompt_id="p",
-        slot=slot,
-        temperature=0.7,
-        top_p=1.0,
-        min_p=0.0,
-        seed=1,
-        model="policy",
-        model_digest="d",
-        text=text,
-        reasoning=None,
-        finish_reason="stop",
-        prompt_token_ids=None,
-        token_ids=None,
-        loop=None,
-        loop_rule=None,
-        loop_onset=None,
-        loop_onset_token=None,
-        loop_period=None,
-        loop_repeats=None,
-        loop_share=None,
-        error=None,
-    )
-    return verifier, prompt, rollout
+    return verifier, a_prompt(answer=answer), a_rollout("p", slot, text)
 
 
 def test_checks_never_block_the_loop() -> None:

@@ -7,35 +7,13 @@ import pytest
 from judges.base import request_id
 from judges.pointwise import PointwiseJudge
 from judges.registry import JUDGES, VERIFIERS, find_judge, find_verifier
-from schemas.chat import Completion, Message, Role
+from schemas.chat import Completion
 from schemas.errors import RecipeError
-from schemas.rows import Prompt, Rollout, VerdictStatus
+from schemas.rows import VerdictStatus
+from tests.samples import a_prompt, a_rollout
 
-PROMPT = Prompt("example", "file", (Message(Role.USER, "Why is the sky blue?"),))
-ROLLOUT = Rollout(
-    rollout_id="example:t0",
-    prompt_id="example",
-    slot="t0",
-    temperature=0.7,
-    top_p=1.0,
-    min_p=0.0,
-    seed=1,
-    model="policy",
-    model_digest="d",
-    text="Air scatters blue light more than red.",
-    reasoning=None,
-    finish_reason="stop",
-    prompt_token_ids=None,
-    token_ids=None,
-    loop=None,
-    loop_rule=None,
-    loop_onset=None,
-    loop_onset_token=None,
-    loop_period=None,
-    loop_repeats=None,
-    loop_share=None,
-    error=None,
-)
+PROMPT = a_prompt("example", "Why is the sky blue?")
+ROLLOUT = a_rollout("example", "t0", "Air scatters blue light more than red.")
 
 
 @pytest.mark.parametrize("name", JUDGES)

@@ -3,8 +3,8 @@
 import pytest
 
 from judges import language
-from schemas.chat import Message, Role
-from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
+from schemas.rows import Verdict, VerdictStatus
+from tests.samples import a_prompt, a_rollout
 
 TEXTS = {
     "en": "The capital of France is Paris. It lies on the river Seine and has been the seat of government for "
@@ -34,36 +34,8 @@ for i in range(10):
 """
 
 
-def a_rollout(text: str | None) -> Rollout:
-    return Rollout(
-        rollout_id="p:t0",
-        prompt_id="p",
-        slot="t0",
-        temperature=0.7,
-        top_p=1.0,
-        min_p=0.0,
-        seed=1,
-        model="policy",
-        model_digest="d",
-        text=text,
-        reasoning=None,
-        finish_reason="stop",
-        prompt_token_ids=None,
-        token_ids=None,
-        loop=None,
-        loop_rule=None,
-        loop_onset=None,
-        loop_onset_token=None,
-        loop_period=None,
-        loop_repeats=None,
-        loop_share=None,
-        error=None,
-    )
-
-
 def checked(wanted: str | None, text: str | None) -> Verdict:
-    prompt = Prompt("p", "file", (Message(Role.USER, "?"),), language=wanted)
-    rollout = a_rollout(text)
+    prompt, rollout = a_prompt(language=wanted), a_rollout(text=text)
     verdict = language.check(prompt, rollout)
     if not language.applies(prompt, rollout):
         assert verdict.status is VerdictStatus.ABSTAINED
@@ -120,10 +92,10 @@ def test_check_answer_that_quotes_another_language_at_length_does_not_fail() -> 
 
 
 def test_applies_code_without_a_fence_does_not() -> None:
-    prompt = Prompt("p", "file", (), language="en")
+    prompt = a_prompt(language="en")
     plain = "def day_name(date):\n    day = date.day()\n" + "    if day is sunday:\n        return sunday\n" * 9
     for text, expected in ((CODE * 3, False), (plain, False), (TEXTS["hi"], True), (TEXTS["zh"], True)):
-        assert language.applies(prompt, a_rollout(text)) is expected
+        assert language.applies(prompt, a_rollout(text=text)) is expected
 
 
 def test_verifier_of_language_can_only_veto() -> None:

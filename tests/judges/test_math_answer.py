@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from judges import math_answer
-from schemas.chat import Message, Role
-from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
+from schemas.rows import Verdict, VerdictStatus
+from tests.samples import a_prompt, a_rollout
 
 SHARED = Path(os.environ.get("PREFACTORY_SHARED", Path(__file__).parents[3] / "shared"))
 GOLD = SHARED / "gold" / "gsm8k_model_solutions.jsonl"
@@ -17,35 +17,7 @@ EVERY = 11  # of the labelled questions: 120 of them, 480 solutions
 
 
 def checked(answer: str | None, text: str | None) -> Verdict:
-    prompt = Prompt("p", "file", (Message(Role.USER, "How many?"),), answer=answer)
-    return math_answer.check(prompt, a_rollout(text))
-
-
-def a_rollout(text: str | None) -> Rollout:
-    return Rollout(
-        rollout_id="p:t0",
-        prompt_id="p",
-        slot="t0",
-        temperature=0.7,
-        top_p=1.0,
-        min_p=0.0,
-        seed=1,
-        model="policy",
-        model_digest="d",
-        text=text,
-        reasoning=None,
-        finish_reason="stop",
-        prompt_token_ids=None,
-        token_ids=None,
-        loop=None,
-        loop_rule=None,
-        loop_onset=None,
-        loop_onset_token=None,
-        loop_period=None,
-        loop_repeats=None,
-        loop_share=None,
-        error=None,
-    )
+    return math_answer.check(a_prompt(answer=answer), a_rollout(text=text))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +59,7 @@ def test_check_other_value_or_none_fails(answer: str, text: str) -> None:
 def test_check_without_a_reference_does_not_apply_and_abstains(answer: str | None) -> None:
     verdict = checked(answer, "The answer is 18.")
     assert (verdict.status, verdict.score) == (VerdictStatus.ABSTAINED, None)
-    assert not math_answer.applies(Prompt("p", "file", (), answer=answer), a_rollout("18"))
+    assert not math_answer.applies(a_prompt(answer=answer), a_rollout(text="18"))
 
 
 def test_check_reference_without_a_value_abstains() -> None:
