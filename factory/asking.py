@@ -5,7 +5,7 @@ a dead server never turns into thousands of rows that say so.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from factory.engine import Engine, TooLong
@@ -63,12 +63,32 @@ class Desk:
         await together([self.ask(engine, request) for engine, request in asked])
 
 
-async def together(tasks: Iterable[Awaitable[object]]) -> None:
-    """Run all to the end. The first error cancels the rest and is raised as itself, not as a group."""
-    running = [asyncio.ensure_future(task) for task in tasks]
+async def together(coroutines: Iterable[Coroutine[object, None, object]]) -> None:
+    """Run all to the end. The first error cancels the rest at once and is raised as itself, not as a group.
+
+    At once: in the step of the event loop in which it was raised, so that no request starts whose answer nobody keeps.
+    """
+    given = list(coroutines)
+    running: list[asyncio.Task[None]] = []
+
+    async def one(coroutine: Coroutine[object, None, object]) -> None:
+        try:
+            await coroutine
+        except BaseException:
+            for other in running:
+                if other is not asyncio.current_task():
+                    other.cancel()
+            raise
+
+    running.extend(asyncio.create_task(one(coroutine)) for coroutine in given)
     try:
-        await asyncio.gather(*running)
+        results = await asyncio.gather(*running, return_exceptions=True)
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        for coroutine in given:
+            coroutine.close()  # those that were cancelled before they began; nothing for the others
+    failures = [result for result in results if isinstance(result, BaseException)]
+    for failure in failures:
+        if not isinstance(failure, asyncio.CancelledError):
+            raise failure
+    if failures:
+        raise failures[0]
