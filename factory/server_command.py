@@ -115,6 +115,7 @@ def environment(engine: Engine, machine: Machine, libraries: Sequence[str]) -> d
         "HF_HUB_OFFLINE": "1",  # the weights are here already: a lookup could only fail or fetch something else
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "120",  # the default, 5 s, races with the client's own
         "VLLM_LOGGING_LEVEL": "INFO",  # the phases of the start are read off the log
     }
     if env.pop("PYTHONDONTWRITEBYTECODE", ""):
