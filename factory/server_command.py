@@ -135,6 +135,7 @@ def _cpu_arguments(machine: Machine) -> list[str]:
         "--max-num-batched-tokens",
         str(machine.max_model_len + machine.max_num_seqs),
     ]
+    # Eager: compiled code was hardly faster than the noise of a small machine and took three times as long to start.
     return ["--dtype", dtype, "--enforce-eager", *whole]
 
 

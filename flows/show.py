@@ -13,7 +13,7 @@ from schemas.manifest import RunManifest
 from schemas.rows import DropReason
 
 _ONE_PAIR = """
-SELECT list_extract(pairs.messages, -1).content, chosen, rejected, cause, margin, agreement,
+SELECT pairs.messages, chosen, rejected, cause, margin, agreement,
        r.loop_rule, r.loop_period, r.loop_repeats, rejected_trimmed
 FROM pairs JOIN rollouts r ON r.rollout_id = rejected_id
 JOIN prompts ON prompts.prompt_id = pairs.prompt_id AND prompts.round = pairs.round
@@ -40,12 +40,13 @@ def _table(title: str, *columns: str) -> Table:
 
 def _slots(slots: tuple[SlotFigures, ...], max_tokens: int) -> Table:
     title = f"Rollouts at max_tokens {max_tokens}; hard-loop rate with its 95% interval"
-    table = _table(title, "decoding", "answers", "hard loops", "soft", "unfinished", "errors", "tokens")
+    errors = ("errors",) if any(slot.errors for slot in slots) else ()
+    table = _table(title, "decoding", "answers", "hard loops", "soft", "unfinished", *errors, "tokens")
     for slot in slots:
         low, high = slot.interval
         rate = f"{slot.hard / slot.answers:.1%}" if slot.answers else "-"
         hard = f"{slot.hard} = {rate} ({low:.1%}-{high:.1%})"
-        counts = (slot.soft, slot.unfinished, slot.errors, slot.tokens)
+        counts = (slot.soft, slot.unfinished, *((slot.errors,) if errors else ()), slot.tokens)
         table.add_row(slot.decoding, str(slot.answers), hard, *map(str, counts))
     return table
 
@@ -75,8 +76,8 @@ def show_one_pair(console: Console, root: Path) -> None:
     rows = store.query(root, _ONE_PAIR).rows
     if not rows:
         return
-    prompt, chosen, rejected, cause, margin, agreement, rule, period, repeats, trimmed = rows[0]
-    console.print(Panel(_clean(prompt), title="prompt", title_align="left"))
+    messages, chosen, rejected, cause, margin, agreement, rule, period, repeats, trimmed = rows[0]
+    console.print(Panel(_clean(_conversation(messages)), title="prompt", title_align="left"))
     console.print(Panel(_clean(chosen), title="chosen", title_align="left", border_style="green"))
     why = (
         f"loop ({rule}): {period} bytes, {repeats:.1f} times" if cause == "loop" else f"{cause}: margin {_two(margin)}"
@@ -84,6 +85,14 @@ def show_one_pair(console: Console, root: Path) -> None:
     why += ", cut after a few periods" if trimmed else ""
     why += f", agreement {_two(agreement)}" if agreement is not None else ""
     console.print(Panel(_clean(rejected), title=f"rejected; {why}", title_align="left", border_style="red"))
+
+
+def _conversation(messages: object) -> str:
+    """One turn as it is; several with who said what."""
+    assert isinstance(messages, list), "a list of messages, as the table has it"
+    if len(messages) == 1:
+        return str(messages[0]["content"])
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def _two(value: object) -> str:

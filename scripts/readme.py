@@ -22,11 +22,21 @@ def fill(readme: str, name: str, text: str) -> str:
     return found.sub(lambda _: block, readme)
 
 
-def end_of_run(log: str) -> str:
-    """From the first table on."""
-    lines = log.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("Rollouts at"))
-    return "\n".join(line.rstrip() for line in lines[start:])
+def end_of_run(log: str) -> tuple[str, str]:
+    """What `make run` closes with: the figures, and the pair that it shows in full."""
+    lines = [line.rstrip() for line in log.splitlines()]
+
+    def at(start: str) -> int:
+        return next(number for number, line in enumerate(lines) if line.startswith(start))
+
+    first, verdicts, outcome = (
+        at("Rollouts at"),
+        at("Verdicts"),
+        next(n for n, line in enumerate(lines) if " pairs + " in line),
+    )
+    pair, close, look = at("╭─ prompt"), at("Time: "), at("Look: ")
+    figures = [*lines[first:verdicts], *lines[outcome:pair], *lines[close : look + 2]]
+    return "\n".join(figures), "\n".join(lines[pair:close])
 
 
 def end_of_test(log: str) -> str:
@@ -45,7 +55,8 @@ def main() -> None:
     run_log, test_log = (Path(name).read_text() for name in sys.argv[1:3])
     path = ROOT / "README.md"
     readme = path.read_text()
-    for name, text in (("run", end_of_run(run_log)), ("test", end_of_test(test_log)), ("query", answer())):
+    figures, pair = end_of_run(run_log)
+    for name, text in (("run", figures), ("pair", pair), ("test", end_of_test(test_log)), ("query", answer())):
         readme = fill(readme, name, text)
     path.write_text(readme)
 
