@@ -61,11 +61,7 @@ def export(run: RunFolder, recipe: Recipe, manifest: RunManifest) -> list[PartFi
         raise store.storage_error(target, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return [_file(run, target / "data" / f"{split}.parquet", rows) for split, rows in splits.items()]
-
-
-def _file(run: RunFolder, path: Path, rows: int) -> PartFile:
-    return PartFile(path=str(path.relative_to(run.root)), sha256=store.sha256_of(path), rows=rows)
+    return [run.file(target / "data" / f"{split}.parquet", rows) for split, rows in splits.items()]
 
 
 def _write_splits(run: RunFolder, recipe: Recipe, folder: Path) -> dict[str, int]:

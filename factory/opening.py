@@ -16,7 +16,7 @@ from factory.identity import Stage, drift, full_identity, provenance
 from factory.progress import Progress
 from factory.prompts import source_digests
 from factory.recipe_file import write_recipe
-from factory.run import RunFolder, refuse_drift
+from factory.run import RunFolder, refuse_drift, run_folder
 from factory.shards import Work, now
 from judges.base import Judge
 from judges.registry import find_judge, find_verifier
@@ -51,7 +51,7 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) ->
     have changed; None lets no deciding field change. Raises RecipeError, ModelError, DriftError, StorageError.
     """
     judges = jury_of(recipe)
-    run = RunFolder(recipe.machine.runs / recipe.name)
+    run = RunFolder(run_folder(recipe))
     models = {role: digest_of(ref, cache_folder(), progress) for role, ref in model_refs(recipe).items()}
     rubrics = {name: judge.digest for name, judge in judges.items()}
     made_from = provenance(models, rubrics, source_digests(recipe.prompts))

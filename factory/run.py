@@ -22,6 +22,7 @@ from factory import store
 from schemas.chat import Completion
 from schemas.errors import DriftError, Fixable, SchemaError
 from schemas.manifest import PartFile, RunManifest, StageRecord
+from schemas.recipe import Recipe
 from schemas.rows import Row
 from schemas.tables import Table
 
@@ -32,6 +33,11 @@ _completion = TypeAdapter(Completion)
 
 def versions() -> dict[str, str]:
     return {name: version(name) for name in VERSIONED}
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """Where a recipe's run lies."""
+    return recipe.machine.runs / recipe.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,14 @@ class RunFolder:
     def write_part(self, table: Table, shard: int, rows: Sequence[Row]) -> PartFile:
         path = self.part_path(table, shard)
         written = store.write_part(path, table, rows)
-        return PartFile(path=str(path.relative_to(self.root)), sha256=written.sha256, rows=written.rows)
+        return self._named(path, written.sha256, written.rows)
+
+    def file(self, path: Path, rows: int) -> PartFile:
+        """A file of this run as the records name it."""
+        return self._named(path, store.sha256_of(path), rows)
+
+    def _named(self, path: Path, sha256: str, rows: int) -> PartFile:
+        return PartFile(path=str(path.relative_to(self.root)), sha256=sha256, rows=rows)
 
     def read_rows(self, row_type: type[store.R], shard: int) -> list[store.R]:
         table = next(name for name, kind in store.ROW_TYPES.items() if kind is row_type)
@@ -114,8 +127,7 @@ class RunFolder:
 
     def record_file(self, stage: str, shard: int) -> PartFile:
         """A record as an input of another stage."""
-        path = self.record_path(stage, shard)
-        return PartFile(path=str(path.relative_to(self.root)), sha256=store.sha256_of(path), rows=0)
+        return self.file(self.record_path(stage, shard), rows=0)
 
     def finished(self, stage: str, shard: int, wanted: str) -> StageRecord | None:
         """The record, if the shard was finished from exactly what `wanted` stands for and its parts are there."""

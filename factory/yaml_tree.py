@@ -41,6 +41,13 @@ class _Dumper(yaml.SafeDumper):
     """Resolves as the loader does, so that text which would be read as something else is quoted."""
 
 
+def _text_node(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Quoted where it holds a line break that YAML folds but JSON does not: only double quotes escape those."""
+    style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
+
+
+_Dumper.add_representer(str, _text_node)
 _Loader.yaml_implicit_resolvers = {}
 _Dumper.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _CORE_SCHEMA:

@@ -21,11 +21,11 @@ from factory.figures import figures
 from factory.identity import Stage
 from factory.opening import Opened, open_run
 from factory.recipe_file import read_recipe
-from factory.run import RunFolder
+from factory.run import RunFolder, run_folder
 from flows import show
 from flows.plain import PlainRunner
 from flows.planning import foresee
-from flows.round import Runner, make_round, run_folder
+from flows.round import Runner, make_round
 from flows.terminal import progress_display
 from judges.registry import JUDGES, VERIFIERS
 from schemas.errors import FactoryError, Fixable, Stopped, Transient

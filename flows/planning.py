@@ -8,9 +8,8 @@ from factory.progress import Silent
 from factory.prompts import collect
 from factory.recipe_file import changed_fields, identity
 from factory.rollouts import slots
-from factory.run import RunFolder
+from factory.run import RunFolder, run_folder
 from factory.shards import Work
-from flows.round import run_folder
 from schemas.recipe import Recipe
 
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from factory import shards, store
@@ -221,7 +220,3 @@ async def make_round(opened: Opened, runner: Runner, last: Stage) -> tuple[RunMa
     async with EngineRoom(work.run, work.recipe.machine, cache_folder(), work.progress) as room:
         manifest = await Round(opened, room, runner).go(last)
         return manifest, room.sent
-
-
-def run_folder(recipe: Recipe) -> Path:
-    return recipe.machine.runs / recipe.name

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from factory.recipe_file import canonical_json, changed_fields, identity, read_recipe, write_recipe
@@ -217,6 +217,7 @@ def test_read_recipe_shared_section_is_used_twice(write: Write) -> None:
 
 
 @settings(max_examples=50, deadline=None)
+@example(stop=["\x85", "a\u2028b", "\u2029"], seed=0)
 @given(
     stop=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))), seed=st.integers(0, 9)
 )

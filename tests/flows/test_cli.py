@@ -17,7 +17,7 @@ import pytest
 
 from factory.protocol import Ability
 from factory.recipe_file import read_recipe
-from flows.round import run_folder
+from factory.run import run_folder
 from tests.conftest import PROMPTS, Command, Ended, RecipeWriter
 from tests.fake_engine import (
     MODELS,

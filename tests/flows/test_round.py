@@ -21,9 +21,9 @@ from factory.identity import Stage
 from factory.opening import open_run
 from factory.progress import Silent
 from factory.recipe_file import read_recipe
-from factory.run import RunFolder
+from factory.run import RunFolder, run_folder
 from flows.plain import PlainRunner
-from flows.round import make_round, run_folder
+from flows.round import make_round
 from judges import clarity, correctness, helpfulness
 from schemas.errors import DriftError, EngineUnavailable, FactoryError
 from schemas.rows import (
