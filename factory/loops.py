@@ -23,8 +23,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import pyarrow as pa
+
 from factory.periods import Run, largest, stretches, symbols, tail_runs
 from schemas.rows import Loop, LoopEvidence, LoopRule
+from schemas.tables import LOOPS
 
 DETECTOR_VERSION: Final = "1"
 
@@ -83,6 +86,30 @@ def detect(text: str, finish_reason: str, *, prompt: str = "", token_ids: Sequen
     if token_ids is None or not finding.verbatim:
         return evidence
     return replace(evidence, onset_token=onset_token(token_ids, evidence))
+
+
+def detect_batch(answers: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns `schemas.tables.LOOPS` for a batch of answers, row by row in the same order.
+
+    `answers` has the columns `text` (any string type, or binary that is UTF-8) and `finish_reason` (any string type),
+    and if known `prompt` (any string type) and `token_ids` (any list of integers). Where the text is NULL, every
+    column of its row is.
+    """
+    columns = {name: answers.column(name).to_pylist() for name in answers.schema.names}
+    nothing = [None] * answers.num_rows
+    found: dict[str, list[object]] = {name: [] for name in LOOPS.names}
+    for text, finish, prompt, ids in zip(
+        columns["text"],
+        columns["finish_reason"],
+        columns.get("prompt", nothing),
+        columns.get("token_ids", nothing),
+        strict=True,
+    ):
+        evidence = None if text is None else detect(text, finish, prompt=prompt or "", token_ids=ids)
+        for name in LOOPS.names:
+            field = name.removeprefix("loop_").replace("loop", "kind")
+            found[name].append(None if evidence is None else getattr(evidence, field))
+    return pa.RecordBatch.from_pydict(found, schema=LOOPS)
 
 
 def _exact(answer: _Answer) -> _Finding | None:

@@ -18,7 +18,10 @@ class Loop(StrEnum):
 
 class LoopRule(StrEnum):
     EXACT = "exact"
+    TEMPLATE = "template"
+    NEAR_DUPLICATE = "near-duplicate"
     FINISHED = "finished"
+    INTERIOR = "interior"
 
 
 class VerdictStatus(StrEnum):
@@ -75,7 +78,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class LoopEvidence:
-    """What the detector saw. All but `kind` is None on a clean text. Offsets count characters of the whole answer."""
+    """What the detector saw. All but `kind` is None on a clean text. Offsets count characters of the whole answer.
+
+    `unit` is what is repeated, as it stands in the answer; the tables leave it out, it is the `period` bytes before the
+    onset.
+    """
 
     kind: Loop = Loop.CLEAN
     rule: LoopRule | None = None
@@ -84,6 +91,7 @@ class LoopEvidence:
     period: int | None = None
     repeats: float | None = None
     share: float | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

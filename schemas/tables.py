@@ -86,6 +86,8 @@ ROLLOUTS = pa.schema(
     ]
 )
 
+LOOPS = pa.schema([field for field in ROLLOUTS if field.name.startswith("loop")])  # what the detector adds to an answer
+
 VERDICTS = pa.schema(
     [
         _column("prompt_id", TEXT, "the prompt"),
