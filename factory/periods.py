@@ -1,7 +1,7 @@
-"""Periods: where a sequence repeats itself up to its end, and where a text lies inside the repetition of a unit.
+"""Periods: where a sequence repeats itself, and where a text lies inside the repetition of a unit.
 
-The rule that must not break: every search here is exact and takes linear time on every input. For `tail_runs` that
-rests on `find`, whose worst case is linear, and never on `rfind`, whose worst case is not.
+The rule that must not break: every search here is exact and takes linear time on every input. For the runs that rests on
+`find`, whose worst case is linear, and never on `rfind`, whose worst case is not.
 
 A sequence is `bytes` or `str`. Token ids become a `str` by `symbols`, so that the same search serves both.
 """
@@ -47,33 +47,64 @@ def tail_runs(text: AnyStr, *, slack: int, repeats: int, redundancy: int) -> lis
     """Every run of smallest period that ends in the last `slack` symbols and is large enough, by rising period.
 
     Large enough: at least `repeats` copies (3 or more) and `redundancy` symbols said before (1 or more, and at least
-    twice the slack; otherwise ValueError).
+    twice the slack; otherwise ValueError). Takes time linear in the text.
+    """
+    backwards, size = text[::-1], len(text)
+    found = _runs_at(backwards, text, slack, _Wanted(slack, repeats, redundancy))
+    return [Run(size - run.stop, size - run.start, run.period) for run in found]
 
-    All such runs cover the place `slack` symbols before the end. Read backwards from there, what a run of period p
-    says must come again p symbols further back, so the nearest later copy of that reading gives the next candidate.
-    Two bounds make a handful of candidates enough:
+
+def inner_runs(text: AnyStr, *, repeats: int, redundancy: int) -> list[Run]:
+    """Every run of smallest period that is large enough, wherever it ends, by start and period.
+
+    `repeats` and `redundancy` as for `tail_runs`. A run says at least `redundancy` symbols again, so it is looked for
+    at every half of that: time is linear in the text for a `redundancy` that is a share of it.
+    """
+    step = max(1, redundancy // 2)
+    wanted, backwards, found = _Wanted(step - 1, repeats, redundancy), text[::-1], set[Run]()
+    for anchor in range(0, len(text) - redundancy + step, step):
+        found.update(_runs_at(text, backwards, anchor, wanted))
+    return sorted(found, key=lambda run: (run.start, run.period))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Runs that start at most `slack` symbols before a place, and how large they are at least."""
+
+    slack: int
+    repeats: int
+    redundancy: int
+
+    def __post_init__(self) -> None:
+        if self.repeats < 3 or self.redundancy < max(1, 2 * self.slack):
+            raise ValueError(f"no exact search for runs of {self}")
+
+
+def _runs_at(text: AnyStr, backwards: AnyStr, place: int, wanted: _Wanted) -> list[Run]:
+    """Every wanted run at a place, by rising period. `backwards` is the text read from its end.
+
+    What a run of period p says from the place on must come again p symbols later, so the nearest copy of that reading
+    gives the next candidate. Two bounds make a handful of candidates enough:
       - a run of period p says at least (repeats - 1) * p symbols again, so the reading grows with the period;
-      - two runs that share the sum of their periods are one (Fine and Wilf), so after a candidate that agrees over m
-        symbols no other period up to m is left.
+      - two runs that share the sum of their periods are one (Fine and Wilf, 1965), so after a candidate that agrees
+        over m symbols no other period up to m is left.
     Each candidate therefore agrees over about twice as many symbols as the one before, or more.
     """
-    if repeats < 3 or redundancy < max(1, 2 * slack):
-        raise ValueError(f"tail_runs is not exact for {repeats=}, {redundancy=}, {slack=}")
-    longest = min(len(text) // repeats, len(text) - redundancy)
-    anchor = len(text) - slack
-    backwards = text[::-1] if longest > 0 else text
+    room = len(text) - max(0, place - wanted.slack)
+    longest = min(room // wanted.repeats, room - wanted.redundancy)
     found: list[Run] = []
     excluded = 0  # no period up to this one is left
     while excluded < longest:
-        again = max(redundancy, (repeats - 1) * (excluded + 1)) - slack
-        reading = backwards[slack : slack + again]
-        place = backwards.find(reading, slack + excluded + 1, slack + longest + again)
-        if place < 0:
+        again = max(wanted.redundancy, (wanted.repeats - 1) * (excluded + 1)) - wanted.slack
+        reading = text[place : place + again]
+        copy = text.find(reading, place + excluded + 1, place + longest + again)
+        if copy < 0:
             break
-        period = place - slack
-        agreed = agreement(backwards, slack, backwards, place)
-        run = Run(anchor - period - agreed, anchor + agreement(text, anchor, text, anchor - period), period)
-        if run.length >= repeats * period and run.redundancy >= redundancy:
+        period = copy - place
+        agreed = agreement(text, place, text, copy)
+        before = agreement(backwards, len(text) - place, backwards, len(text) - copy)
+        run = Run(place - before, copy + agreed, period)
+        if before <= wanted.slack and run.length >= wanted.repeats * period and run.redundancy >= wanted.redundancy:
             found.append(run)
         excluded = max(period, agreed)
     return found

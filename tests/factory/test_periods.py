@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.periods import Run, agreement, largest, stretches, symbols, tail_runs
+from factory.periods import Run, agreement, inner_runs, largest, stretches, symbols, tail_runs
 
 
 def oracle_runs(text: bytes | str, slack: int, repeats: int, redundancy: int) -> list[Run]:
@@ -55,6 +55,19 @@ def test_tail_runs_two_letters_equals_the_definition(text: str, slack: int, redu
     assert found == oracle_runs(text, slack, 3, redundancy)
 
 
+@given(repetitive(), st.integers(3, 5), st.integers(1, 30))
+def test_inner_runs_repetitive_text_equals_the_definition(text: bytes, repeats: int, redundancy: int) -> None:
+    found = inner_runs(text, repeats=repeats, redundancy=redundancy)
+    expected = oracle_runs(text, len(text), repeats, redundancy)
+    assert found == sorted(expected, key=lambda run: (run.start, run.period))
+
+
+@given(st.text("ab", max_size=60), st.integers(1, 10))
+def test_inner_runs_two_letters_equals_the_definition(text: str, redundancy: int) -> None:
+    found = inner_runs(text, repeats=3, redundancy=redundancy)
+    assert set(found) == set(oracle_runs(text, len(text), 3, redundancy))
+
+
 @given(repetitive())
 def test_tail_runs_token_ids_equal_those_of_bytes(text: bytes) -> None:
     ids = symbols([1000 * byte for byte in text])
@@ -65,7 +78,7 @@ def test_tail_runs_token_ids_equal_those_of_bytes(text: bytes) -> None:
     ("slack", "repeats", "redundancy"), [(8, 3, 15), (0, 2, 24), (0, 3, 0)], ids=["slack", "repeats", "redundancy"]
 )
 def test_tail_runs_bounds_outside_the_proof_are_refused(slack: int, repeats: int, redundancy: int) -> None:
-    with pytest.raises(ValueError, match="not exact"):
+    with pytest.raises(ValueError, match="no exact search"):
         tail_runs(b"aaaa", slack=slack, repeats=repeats, redundancy=redundancy)
 
 
@@ -132,6 +145,16 @@ def test_tail_runs_hard_text_takes_linear_work_and_few_searches(
     tail_runs(text, slack=slack, repeats=repeats, redundancy=redundancy)
     assert Counted.work <= 12 * len(text)
     assert Counted.searches <= 2 * log2(len(text))
+
+
+@pytest.mark.parametrize("name", HARD_TEXTS)
+@pytest.mark.parametrize("size", [20_000, 1_000_000])
+def test_inner_runs_hard_text_takes_linear_work_and_few_searches(name: str, size: int) -> None:
+    text = Counted(HARD_TEXTS[name](size))
+    Counted.work = Counted.searches = 0
+    inner_runs(text, repeats=8, redundancy=len(text) // 5)
+    assert Counted.work <= 60 * len(text)
+    assert Counted.searches <= 20 * log2(len(text))
 
 
 @given(st.binary(max_size=400), st.integers(0, 400), st.binary(max_size=5))
