@@ -7,6 +7,8 @@ place in it can be found again in the text (`unmasked`).
 import re
 from typing import Final
 
+from factory.utf8 import decoded, utf8
+
 _DIGITS: Final = b"0123456789"
 _SPACES: Final = b"\t\n\v\f\r\x1c\x1d\x1e\x1f "
 _FOLDED: Final = bytes.maketrans(_DIGITS + _SPACES, b"0" * len(_DIGITS) + b" " * len(_SPACES))
@@ -16,7 +18,7 @@ _FOLDS: Final = re.compile(r"\d+|\s+")
 
 def masked(text: str) -> str:
     """The text with digit runs as `0`, in lower case, and with runs of white space as one blank."""
-    return masked_bytes(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+    return decoded(masked_bytes(utf8(text)))
 
 
 def masked_bytes(raw: bytes) -> bytes:
@@ -24,8 +26,8 @@ def masked_bytes(raw: bytes) -> bytes:
     if raw.isascii():
         folded = raw.lower()
     else:
-        lowered = _lowered(raw.decode(errors="surrogatepass"))
-        folded = _OTHER.sub(lambda match: "0" if match[1] else " ", lowered).encode(errors="surrogatepass")
+        lowered = _lowered(decoded(raw))
+        folded = utf8(_OTHER.sub(lambda match: "0" if match[1] else " ", lowered))
     return _squeezed(_squeezed(folded.translate(_FOLDED), b"0"), b" ")
 
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from factory import loops
 from factory.jury import FAILED_CHECK, Bar, Block, Candidates, bars, blocks, candidates, quorum
+from factory.trimming import trim
 from schemas.recipe import Jury, Pairing
 from schemas.rows import Cause, Dropped, DropReason, Loop, LoopEvidence, Pair, Prompt, Rollout, Scorecard, Verdict
 
@@ -66,7 +66,7 @@ def pair_prompt(
     scorecards: Sequence[Scorecard],
     jury: Jury,
     pairing: Pairing,
-    trim: Trim = loops.trim,
+    trim: Trim = trim,
 ) -> Pair | Dropped:
     """One prompt's rollouts to its pair, or why it has none. The rows may be in any order.
 

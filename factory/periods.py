@@ -61,9 +61,16 @@ def inner_runs(text: AnyStr, *, repeats: int, redundancy: int) -> list[Run]:
     at every half of that: time is linear in the text for a `redundancy` that is a share of it.
     """
     step = max(1, redundancy // 2)
-    wanted, backwards, found = _Wanted(step - 1, repeats, redundancy), text[::-1], set[Run]()
-    for anchor in range(0, len(text) - redundancy + step, step):
-        found.update(_runs_at(text, backwards, anchor, wanted))
+    wanted = _Wanted(step - 1, repeats, redundancy)
+    glance = min(32, redundancy - wanted.slack)
+    longest = len(text) // repeats
+    anchors = [
+        anchor
+        for anchor in range(0, len(text) - redundancy + step, step)
+        if text.find(text[anchor : anchor + glance], anchor + 1, anchor + longest + glance) >= 0
+    ]
+    backwards = text[::-1] if anchors else text  # most texts end here
+    found = {run for anchor in anchors for run in _runs_at(text, backwards, anchor, wanted)}
     return sorted(found, key=lambda run: (run.start, run.period))
 
 

@@ -4,19 +4,24 @@ Each answer is a request of its own with a seed of its own: `n=5` would give fiv
 replicas makes them repeat each other.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from factory import loops
+import pyarrow as pa
+
 from factory.asking import Desk
 from factory.engine import Engine
+from factory.loops import detect_batch
 from schemas.chat import Completion, RepetitionDetection, Request, Sampling
 from schemas.recipe import Decoding, Rollouts
-from schemas.rows import LoopEvidence, Prompt, Rollout
+from schemas.rows import Loop, LoopRule, Prompt, Rollout
+from schemas.tables import TEXT, TOKENS
 
 GREEDY = "greedy"
+_ANSWERS = pa.schema({"text": TEXT, "finish_reason": TEXT, "prompt": TEXT, "token_ids": TOKENS})
 # A whole block at the start, one that was opened by the chat template, or one that the cap cut off.
 _THINK = re.compile(r"\A(\s*<think>.*?</think>\s*|(?:(?!<think>).)*?</think>\s*|\s*<think>.*)", re.DOTALL)
 
@@ -91,7 +96,33 @@ async def roll_out(planned: Sequence[Planned], policy: Policy, desk: Desk) -> li
     """
     await desk.ask_all([(policy.engine, one.request) for one in planned])
     kept, failures = desk.journal.kept, desk.failures
-    return [_row(one, policy, kept.get(one.rollout_id), failures.get(one.rollout_id)) for one in planned]
+    rows = [_row(one, policy, kept.get(one.rollout_id), failures.get(one.rollout_id)) for one in planned]
+    return await asyncio.to_thread(with_loops, rows, [one.prompt for one in planned])
+
+
+def with_loops(rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> list[Rollout]:
+    """The rollouts with what the detector saw in their answers. `prompts`: the prompt of each, in the same order."""
+    answers = pa.RecordBatch.from_pydict(
+        {
+            "text": [None if rollout.text is None else rollout.answer for rollout in rollouts],
+            "finish_reason": [rollout.finish_reason for rollout in rollouts],
+            "prompt": ["\n".join(message.content for message in prompt.messages) for prompt in prompts],
+            "token_ids": [rollout.token_ids for rollout in rollouts],
+        },
+        schema=_ANSWERS,
+    )
+    found = detect_batch(answers).to_pylist()
+    return [_with_loop(rollout, columns) for rollout, columns in zip(rollouts, found, strict=True)]
+
+
+def _with_loop(rollout: Rollout, columns: dict[str, object]) -> Rollout:
+    kind, rule = columns.pop("loop"), columns.pop("loop_rule")
+    return replace(
+        rollout,
+        loop=None if kind is None else Loop(str(kind)),
+        loop_rule=None if rule is None else LoopRule(str(rule)),
+        **columns,  # type: ignore[arg-type]  # as the schema has them
+    )
 
 
 def split_reasoning(text: str) -> tuple[str | None, str]:
@@ -101,10 +132,7 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
 
 
 def _row(planned: Planned, policy: Policy, completion: Completion | None, failure: str | None) -> Rollout:
-    reasoning, text, evidence = None, None, None
-    if completion is not None:
-        reasoning, text = _parts(completion)
-        evidence = _inspect(planned.prompt, completion, (reasoning or "") + text)
+    reasoning, text = (None, None) if completion is None else _parts(completion)
     sampling = planned.request.sampling
     return Rollout(
         rollout_id=planned.rollout_id,
@@ -121,13 +149,6 @@ def _row(planned: Planned, policy: Policy, completion: Completion | None, failur
         finish_reason=completion.finish_reason if completion else None,
         prompt_token_ids=completion.prompt_token_ids if completion else None,
         token_ids=completion.token_ids if completion else None,
-        loop=evidence.kind if evidence else None,
-        loop_rule=evidence.rule if evidence else None,
-        loop_onset=evidence.onset if evidence else None,
-        loop_onset_token=evidence.onset_token if evidence else None,
-        loop_period=evidence.period if evidence else None,
-        loop_repeats=evidence.repeats if evidence else None,
-        loop_share=evidence.share if evidence else None,
         error=None if completion else failure or "no answer",
     )
 
@@ -136,8 +157,3 @@ def _parts(completion: Completion) -> tuple[str | None, str]:
     if completion.reasoning:  # the server split it off already, without the tags
         return f"<think>{completion.reasoning}</think>", completion.text
     return split_reasoning(completion.text)
-
-
-def _inspect(prompt: Prompt, completion: Completion, answer: str) -> LoopEvidence:
-    asked = "\n".join(message.content for message in prompt.messages)
-    return loops.detect(answer, completion.finish_reason, prompt=asked, token_ids=completion.token_ids)

@@ -110,14 +110,14 @@ class Rollout:
     finish_reason: str | None
     prompt_token_ids: tuple[int, ...] | None
     token_ids: tuple[int, ...] | None
-    loop: Loop | None
-    loop_rule: LoopRule | None
-    loop_onset: int | None
-    loop_onset_token: int | None
-    loop_period: int | None
-    loop_repeats: float | None
-    loop_share: float | None
-    error: str | None
+    loop: Loop | None = None
+    loop_rule: LoopRule | None = None
+    loop_onset: int | None = None
+    loop_onset_token: int | None = None
+    loop_period: int | None = None
+    loop_repeats: float | None = None
+    loop_share: float | None = None
+    error: str | None = None
 
     @property
     def answer(self) -> str:

@@ -39,11 +39,4 @@ def a_rollout(prompt_id: str = "p", slot: str = "t0", text: str | None = "Paris.
         prompt_token_ids=None,
         token_ids=None,
         loop=Loop.CLEAN,
-        loop_rule=None,
-        loop_onset=None,
-        loop_onset_token=None,
-        loop_period=None,
-        loop_repeats=None,
-        loop_share=None,
-        error=None,
     )
