@@ -44,7 +44,7 @@ def loop_penalty(end_token_ids: int | Iterable[int], penalty: float = -1.0, soft
     """`penalty` for a hard loop, `soft` times `penalty` for a soft one, 0 for a clean answer.
 
     `end_token_ids` end a turn: the tokenizer's `eos_token_id`, and all of the generation config's where it has more.
-    `penalty` is at most 0; `soft` lies in [0, 1], and is 0 where prompts may ask for repetition, since what a prompt
+    `penalty` is at most 0. `soft` lies in [0, 1]; make it 0 where prompts may ask for repetition, since what a prompt
     asks for is soft. Raises ValueError for other values, and where the trainer gives no `completion_ids`.
 
     The penalty does not grow with the loop: how far a loop gets is the cap's doing. Of several assistant turns the

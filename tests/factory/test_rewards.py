@@ -1,6 +1,7 @@
 import json
 import math
 import pickle
+import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -162,7 +163,6 @@ def test_repetition_penalty_without_token_ids_counts_words(completion: Conversat
 
 
 @needs_trl
-@pytest.mark.filterwarnings("ignore:TRL currently supports vLLM versions:UserWarning")  # of no use here
 @given(IDS, st.integers(1, 6), st.floats(-10, 0))
 def test_repetition_penalty_equals_trls_own(ids: list[int], ngram: int, penalty: float) -> None:
     from trl.rewards import get_repetition_penalty_reward
@@ -313,9 +313,14 @@ def one_step(
     return metrics
 
 
+@pytest.fixture
+def no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRL imports all of vLLM where it is installed, used or not."""
+    monkeypatch.setitem(sys.modules, "vllm", None)
+
+
 @needs_trl
-@pytest.mark.filterwarnings("ignore:TRL currently supports vLLM versions:UserWarning")  # at import; vLLM is not used
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's, at import
+@pytest.mark.usefixtures("no_vllm")
 @pytest.mark.parametrize(("prompt", "mask_truncated"), [("tell", False), ([said("tell", "user")], True)])
 def test_rewards_are_what_grpo_trains_on(tmp_path: Path, prompt: Conversation, mask_truncated: bool) -> None:
     save_tokenizer(tmp_path)
