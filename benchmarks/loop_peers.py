@@ -115,18 +115,18 @@ def caught_by_antidoom(answer: Answer) -> bool:
     """A unit of up to 1,024 characters, at least 4 times in a row and at least 60 characters long in all.
 
     Periods are guessed, not searched: the distance from a sample to its next and to its last copy, neither overlapping
-    it. So the unit of a short period is a multiple of it, and a loop between two samples is not seen.
+    it. So the unit of a short period is a multiple of it, and a loop between two samples is not seen. The copies are
+    looked for in the whole text, as the original does, though only the near ones count: its speed is compared as well.
     """
     text = answer.text
     for at in range(0, len(text) - SAMPLE, INTERVAL):
         sample = text[at : at + SAMPLE]
-        after = text.find(sample, at + SAMPLE, at + LONGEST_PERIOD + SAMPLE)
-        before = text.rfind(sample, max(0, at - LONGEST_PERIOD), at)
-        guesses = [(at, after - at)] * (after >= 0) + [(before, at - before)] * (before >= 0)
-        for start, period in guesses:
-            copies = _copies(text, start, period)
-            if copies >= COPIES and copies * period >= SPAN:
-                return True
+        for other in (text.find(sample, at + SAMPLE), text.rfind(sample, 0, at)):
+            period = abs(other - at)
+            if other >= 0 and period <= LONGEST_PERIOD:
+                copies = _copies(text, min(at, other), period)
+                if copies >= COPIES and copies * period >= SPAN:
+                    return True
     return False
 
 
