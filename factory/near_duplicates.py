@@ -66,9 +66,15 @@ def _grams(raw: bytes) -> npt.NDArray[np.uint64]:
 
 
 def _new(grams: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which grams stand nowhere before. The dictionary numbers them as they come, so a new one raises the highest number."""
-    highest = np.maximum.accumulate(pc.dictionary_encode(pa.array(grams)).indices.to_numpy())
-    return np.diff(highest, prepend=np.int32(-1)) > 0
+    """Which grams stand nowhere before. The dictionary numbers them as they come, so a new one raises the highest number.
+
+    From buffer to buffer: the ways through `pa.array` and `to_numpy` import pandas, which takes longer than all of this.
+    """
+    array = pa.Array.from_buffers(pa.uint64(), len(grams), [None, pa.py_buffer(grams)])
+    numbers: npt.NDArray[np.int32] = np.frombuffer(
+        pc.dictionary_encode(array).indices.buffers()[1], np.int32, len(grams)
+    )
+    return np.diff(np.maximum.accumulate(numbers), prepend=np.int32(-1)) > 0
 
 
 def _distance(grams: npt.NDArray[np.uint64], start: int) -> int:

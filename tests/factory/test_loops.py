@@ -3,12 +3,14 @@
 import random
 import string
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.loops import detect
+from factory.loops import detect, detect_batch
 from schemas.rows import Loop, LoopRule
+from schemas.tables import LOOPS
 from tests.loop_texts import CLOSING, FACT, LETTERS, PROSE, SENTENCE, numbered
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -161,3 +163,138 @@ def test_exact_any_unit_until_the_cap_points_at_a_second_copy(unit: str, copies:
         assert raw[onset:] == raw[onset - evidence.period : -evidence.period]
         assert len(unit.encode()) % evidence.period == 0
         assert onset - evidence.period <= len(lead.encode()) + 3
+
+
+# --- the rules at their bounds ---
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.52, Loop.HARD), (0.45, Loop.SOFT), (0.15, Loop.CLEAN)])
+def test_template_share_decides(share: float, kind: Loop) -> None:
+    loop = numbered(1, 40, FACT)
+    text = (DIGITS + LETTERS)[: round(len(loop) * (1 - share) / share)] + loop
+    assert len(text) >= len(loop)
+    evidence = detect("".join(random.Random(8).choices(string.ascii_letters, k=len(text) - len(loop))) + loop, "length")
+    assert evidence.kind is kind
+
+
+def test_template_evidence_points_at_the_second_item_as_it_stands() -> None:
+    lead, loop = "Here they are, in order: ", "".join(f"{FACT} That was number {n}.\n" for n in range(95, 130))
+    evidence = detect(lead + loop, "length", token_ids=range(40))
+    assert (evidence.kind, evidence.rule, evidence.repeats) == (
+        Loop.HARD,
+        LoopRule.TEMPLATE,
+        pytest.approx(35, abs=0.1),
+    )
+    assert evidence.onset is not None
+    assert (evidence.period, evidence.onset_token) == (len(FACT) + 21, None)
+    assert (
+        lead + loop == (lead + loop)[: evidence.onset] + (evidence.unit or "!") + (lead + loop)[evidence.onset + 93 :]
+    )
+
+
+def test_near_duplicate_evidence_counts_what_was_said_before() -> None:
+    blocks = [LETTERS[at : at + 400] for at in (0, 400, 800)]
+    text = "".join(blocks[n] for n in (0, 1, 2, 1, 0, 2, 2, 0, 1, 2, 0, 1))
+    evidence = detect(text, "length")
+    assert (evidence.kind, evidence.rule, evidence.onset) == (Loop.HARD, LoopRule.NEAR_DUPLICATE, 1200)
+    assert evidence.period in (400, 800, 1200, 1600)
+    assert evidence.share is not None
+    assert 0.6 < evidence.share < 0.75
+
+
+def test_near_duplicate_needs_half_of_the_text_in_letters() -> None:
+    loop = LETTERS[:1100] * 3
+    assert detect(LETTERS[1100:2100] + loop, "length").rule is LoopRule.NEAR_DUPLICATE
+    assert detect(LETTERS[1100:2400] + loop, "length").kind is Loop.CLEAN
+    assert detect(DIGITS[1100:2100] + DIGITS[:1100] * 3, "length").kind is Loop.CLEAN
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+@pytest.mark.parametrize(("copies", "kind"), [(17, Loop.CLEAN), (19, Loop.SOFT)])
+def test_interior_redundancy_decides(copies: int, kind: Loop, finish_reason: str) -> None:
+    evidence = detect(LETTERS[:300] + SENTENCE * copies + LETTERS[300:1300], finish_reason, token_ids=range(9))
+    assert (evidence.kind, evidence.rule) == (kind, LoopRule.INTERIOR if kind is Loop.SOFT else None)
+
+
+def test_interior_evidence_has_its_onset_in_text_and_ids() -> None:
+    ids = [*range(100, 130), *([1, 2, 3, 4, 5, 6] * 40), *range(200, 260)]
+    evidence = detect(LETTERS[:300] + SENTENCE * 40 + LETTERS[300:1300], "length", token_ids=ids)
+    assert (evidence.onset, evidence.onset_token, evidence.period, evidence.repeats) == (330, 36, 30, 40)
+    assert evidence.unit == SENTENCE
+
+
+# --- a batch ---
+
+
+@settings(deadline=None)  # the first batch loads what Arrow reads Python's lists with
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.text(max_size=40).map(lambda unit: unit * 60) | st.just(numbered(1, 30, FACT)),
+            st.sampled_from(ENDS),
+            st.none() | st.just("Say the word over and over."),
+            st.none() | st.lists(st.integers(0, 5), max_size=4).map(lambda ids: ids * 20),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from(
+        (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int32(), pa.string()))
+    ),
+)
+def test_detect_batch_every_row_has_the_evidence_of_its_answer(
+    rows: list[tuple[str | None, str, str | None, list[int] | None]], kind: pa.DataType
+) -> None:
+    texts, finishes, prompts, ids = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [])
+    batch = pa.RecordBatch.from_arrays(
+        [
+            pa.array(texts, pa.string()).cast(kind),
+            pa.array(finishes, pa.string()),
+            pa.array(prompts, pa.string()),
+            pa.array(ids, pa.list_(pa.int32())),
+        ],
+        ["text", "finish_reason", "prompt", "token_ids"],
+    )
+    found = detect_batch(batch)
+    assert found.schema.equals(LOOPS, check_metadata=True)
+    for (text, finish, prompt, own), columns in zip(rows, found.to_pylist(), strict=True):
+        if text is None:
+            assert set(columns.values()) == {None}
+            continue
+        evidence = detect(text, finish, prompt=prompt or "", token_ids=own)
+        assert list(columns.values()) == [
+            evidence.kind,
+            evidence.rule,
+            evidence.onset,
+            evidence.onset_token,
+            evidence.period,
+            evidence.repeats,
+            evidence.share,
+        ]
+
+
+def test_detect_batch_slice_is_read_from_its_own_place() -> None:
+    batch = pa.RecordBatch.from_pydict(
+        {"text": ["no", SENTENCE * 40, "no"], "finish_reason": ["stop", "length", "stop"]}
+    )
+    assert detect_batch(batch.slice(1, 2)).column("loop").to_pylist() == ["hard", "clean"]
+
+
+def test_detect_batch_unknown_end_is_read_as_the_cap() -> None:
+    batch = pa.RecordBatch.from_pydict({"text": [SENTENCE * 40], "finish_reason": pa.nulls(1, pa.string())})
+    assert detect_batch(batch).column("loop").to_pylist() == ["hard"]
+
+
+def test_detect_batch_bytes_cut_inside_a_character_count_as_one() -> None:
+    raw = "好".encode() + "再来一次，".encode() * 60 + "再".encode()[:2]
+    batch = pa.RecordBatch.from_pydict({"text": pa.array([raw], pa.binary()), "finish_reason": ["length"]})
+    assert (
+        detect_batch(batch).to_pylist()[0]
+        == detect_batch(
+            pa.RecordBatch.from_pydict({"text": [raw.decode(errors="replace")], "finish_reason": ["length"]})
+        ).to_pylist()[0]
+    )
+
+
+def test_detect_batch_without_a_text_column_says_so() -> None:
+    with pytest.raises(KeyError, match="text"):
+        detect_batch(pa.RecordBatch.from_pydict({"finish_reason": ["stop"]}))
