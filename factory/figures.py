@@ -30,6 +30,14 @@ SELECT if(slot = 'greedy', 'greedy', 'sampled') AS decoding, count(text) AS answ
        count(error) AS errors, coalesce(sum(len(token_ids)), 0)::BIGINT AS tokens
 FROM rollouts GROUP BY ALL ORDER BY decoding
 """
+_LOOPS = """
+SELECT count(*) FILTER (finish_reason = 'repetition') AS stopped,
+       count(*) FILTER (finish_reason = 'repetition' AND loop = 'hard') AS confirmed,
+       count(*) FILTER (finish_reason <> 'repetition' AND loop = 'hard') AS only_detector,
+       coalesce(sum(len(token_ids)) FILTER (finish_reason = 'repetition'), 0)::BIGINT AS stopped_tokens
+FROM rollouts
+"""
+_RULES = "SELECT loop, loop_rule, count(*) FROM rollouts WHERE loop_rule IS NOT NULL GROUP BY ALL ORDER BY 1, 3 DESC, 2"
 _JUDGES = """
 SELECT judge, count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status LIKE 'skipped%') AS skipped,
        count(*) FILTER (status = 'abstained') AS abstained,
@@ -56,6 +64,21 @@ class SlotFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopFigures:
+    """The engine's `repetition_detection` against the detector, which reads every answer afterwards."""
+
+    stopped: int  # by the engine
+    confirmed: int  # of those, hard to the detector; the others were asked for, or are too short a repetition
+    only_detector: int  # hard, and the engine let them go on
+    stopped_tokens: int  # of the answers that the engine stopped
+    rules: tuple[tuple[str, str, int], ...]  # (hard or soft, rule, answers)
+
+    def saved(self, max_tokens: int) -> int:
+        """Tokens that stopping early saved, as if each of those answers had gone on to the cap: at most so many."""
+        return self.stopped * max_tokens - self.stopped_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeFigures:
     judge: str
     ok: int
@@ -73,6 +96,7 @@ class Figures:
 
     prompts: int
     slots: tuple[SlotFigures, ...]
+    loops: LoopFigures
     judges: tuple[JudgeFigures, ...]
     causes: Mapping[str, int]
     dropped: Mapping[str, int]
@@ -102,10 +126,18 @@ def figures(root: Path) -> Figures:
     return Figures(
         prompts=prompts,
         slots=tuple(SlotFigures(*row) for row in store.query(root, _SLOTS).rows),  # type: ignore[arg-type]  # as selected
+        loops=_loops(root),
         judges=tuple(JudgeFigures(*row) for row in store.query(root, _JUDGES).rows),  # type: ignore[arg-type]  # as selected
         causes=_counts(root, "SELECT cause, count(*) FROM pairs GROUP BY ALL ORDER BY 2 DESC, 1"),
         dropped=_counts(root, "SELECT reason, count(*) FROM dropped GROUP BY ALL ORDER BY 2 DESC, 1"),
     )
+
+
+def _loops(root: Path) -> LoopFigures:
+    (counted,) = store.query(root, _LOOPS).rows
+    stopped, confirmed, only_detector, tokens = (int(str(count)) for count in counted)
+    rules = tuple((str(kind), str(rule), int(str(count))) for kind, rule, count in store.query(root, _RULES).rows)
+    return LoopFigures(stopped, confirmed, only_detector, tokens, rules)
 
 
 def _column(root: Path, sql: str) -> list[int]:

@@ -10,18 +10,19 @@ the one of the greatest redundancy does.
 
 | rule           | kind | the answer        | the run ends within | and                                               |
 |----------------|------|-------------------|---------------------|---------------------------------------------------|
-| exact          | hard | ran into the cap  | the last 64 bytes   | e >= 4, w >= 192, worded or (w >= 1024, f >= 0.1) |
+| exact          | hard | ran into the cap  | the last 64 bytes   | e >= 4, w >= 192, worded or (w >= 512, f >= 0.1)  |
 | exact          | hard | the engine ended  | 0 bytes             | e >= 3, w >= 24                                   |
 | template       | hard | unfinished        | as for exact        | masked: e >= 6, w >= 1024, f >= 0.5               |
-| near-duplicate | hard | unfinished        | 0 bytes             | an echo of 2048 bytes, f >= 0.5, a quarter letters |
+| near-duplicate | hard | unfinished        | 0 bytes             | 768 bytes, 0.25 n, said three times before        |
+| near-duplicate | hard | unfinished        | 0 bytes             | 2048 bytes, 0.5 n, said twice before              |
 | template       | soft | unfinished        | as for exact        | masked: e >= 6, w >= 1024, f >= 0.2               |
 | finished       | soft | ended by itself   | the last 512 bytes  | raw or masked: e >= 8, w >= 1024, f >= 0.5, worded |
 | interior       | soft | any               | anywhere            | raw or masked: e >= 8, w >= 512, f >= 0.2, worded |
 
 Masked: tested on the masked text (`factory.masked`), where a list whose items differ by their number is a run. There the
-unit needs 16 letters, which tables lack, and at most one number may change from copy to copy: "99 bottles … take one
-down … 98 bottles" counts, it does not repeat. An echo is a suffix that was nearly all said before, in any order
-(`factory.near_duplicates`).
+unit needs 8 letters, which tables lack, and at most one number may change from copy to copy: "99 bottles … take one
+down … 98 bottles" counts, it does not repeat. A near-duplicate end says nearly nothing new, in whatever order
+(`factory.near_duplicates`); letters are at least a quarter of it.
 """
 
 import re
@@ -38,7 +39,7 @@ from schemas.rows import Loop, LoopEvidence, LoopRule
 
 _CAP: Final = "length"
 _ENGINE: Final = "repetition"  # vLLM's `repetition_detection` ended it
-_MASKED_LETTERS: Final = 16
+_MASKED_LETTERS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _exact(answer: Answer) -> Finding | None:
         runs = [
             run
             for run in tail_runs(raw, slack=answer.slack, repeats=4, redundancy=192)
-            if _letters(raw, run) or (run.redundancy >= 1024 and run.redundancy >= 0.1 * len(raw))
+            if _letters(raw, run) or (run.redundancy >= 512 and run.redundancy >= 0.1 * len(raw))
         ]
     else:
         return None
@@ -109,7 +110,7 @@ def _soft_template(answer: Answer) -> Finding | None:
 
 def _near_duplicate(answer: Answer) -> Finding | None:
     raw = answer.raw
-    found = echo(raw, shortest=max(2048, (len(raw) + 1) // 2)) if answer.unfinished else None
+    found = echo(raw) if answer.unfinished else None
     if found is None or not _in_words(raw[found.start :]):
         return None
     onset = next_character(raw, found.start)

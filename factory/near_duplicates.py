@@ -3,7 +3,9 @@
 The rule that must not break: exact but for collisions of a 64-bit hash, and linear in the text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -12,16 +14,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 GRAM: Final = 24  # bytes
-_NEW: Final = 9  # what a gram that was not said before costs, where one that was is worth 1
 _GLANCES: Final = 8
 _MIX: Final = tuple(np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
-    """The stretch from `start` to the end of a text in which nearly every gram was said before.
+class End:
+    """An end of a text that was said before: by grams that stand at `times` places before, each of which is worth 1.
 
-    `period` is the distance in bytes at which most of them were said last, `said` how many were.
+    Any other gram costs `cost`, so that such are at most one in `cost` + 1. It is `size` bytes long at least, and `share`
+    of the text.
+    """
+
+    times: int
+    cost: int
+    size: int
+    share: float
+
+    def shortest(self, raw: bytes) -> int:
+        return max(self.size, ceil(self.share * len(raw)))
+
+
+# Honest text that is full of set phrases says most of them two or three times; a loop says them on and on.
+ENDS: Final = (End(times=3, cost=6, size=768, share=0.25), End(times=2, cost=4, size=2048, share=0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """The stretch from `start` to the end of a text that says nearly nothing new.
+
+    `period` is the commonest distance in bytes from one of its grams to the last place where that was said, `said` how
+    many of its grams were said before.
     """
 
     start: int
@@ -29,28 +52,45 @@ class Echo:
     said: int
 
 
-def echo(raw: bytes, *, shortest: int) -> Echo | None:
-    """The suffix that scores most over the grams of a text, +1 for one said before and -9 for a new one.
+def echo(raw: bytes, ends: Sequence[End] = ENDS) -> Echo | None:
+    """The echo of a text that has one of the ends.
 
-    None where it is shorter than `shortest` bytes, or where a glance at eight grams of the second half finds fewer than
-    two that were said before: that costs next to nothing and ends the search for nearly every text.
+    An end is the suffix that scores most. The echo begins where the suffix does that scores most by grams that stand at
+    one place before. None where there is no such end, or where a glance at eight grams of it finds fewer than two that
+    were said before: that costs next to nothing and ends the search for nearly every text.
     """
-    if len(raw) < max(shortest, 2 * GRAM) or not _worth_reading(raw):
+    ends = [end for end in ends if _worth_reading(raw, end.shortest(raw))]
+    if not ends:
         return None
     grams = _grams(raw)
-    new = _new(grams)
-    scores = np.cumsum(np.where(new, -_NEW, 1))
+    for end in ends:
+        start = _best_suffix(_said(grams, end.times), end.cost)
+        if start is not None and len(raw) - start >= end.shortest(raw):
+            return _whole(grams, end.cost)
+    return None
+
+
+def _whole(grams: npt.NDArray[np.uint64], cost: int) -> Echo:
+    once = _said(grams, 1)
+    start = _best_suffix(once, cost)
+    assert start is not None, "a gram that stands at two places before stands at one"
+    return Echo(start, _distance(grams, start), int(once[start:].sum()))
+
+
+def _worth_reading(raw: bytes, size: int) -> bool:
+    if len(raw) < max(size, 2 * GRAM):
+        return False
+    start, last = len(raw) - size, len(raw) - GRAM
+    places = range(start, last, max(1, (last - start) // _GLANCES))
+    return sum(raw.find(raw[at : at + GRAM], 0, at + GRAM - 1) >= 0 for at in places) >= 2
+
+
+def _best_suffix(worth: npt.NDArray[np.bool_], cost: int) -> int | None:
+    """Where the suffix begins that scores most, and of equals the longest; None where none scores above 0."""
+    scores = np.cumsum(np.where(worth, 1, -cost))
     before = np.concatenate(([0], scores[:-1]))
     start = int(before.argmin())
-    if len(raw) - start < shortest or scores[-1] <= before[start]:
-        return None
-    return Echo(start, _distance(grams, start), int((~new[start:]).sum()))
-
-
-def _worth_reading(raw: bytes) -> bool:
-    middle, last = len(raw) // 2, len(raw) - GRAM
-    places = range(middle, last, max(1, (last - middle) // _GLANCES))
-    return sum(raw.find(raw[at : at + GRAM], 0, at + GRAM - 1) >= 0 for at in places) >= 2
+    return start if scores[-1] > before[start] else None
 
 
 def _grams(raw: bytes) -> npt.NDArray[np.uint64]:
@@ -63,6 +103,14 @@ def _grams(raw: bytes) -> npt.NDArray[np.uint64]:
         mixed *= odd
         mixed ^= mixed >> np.uint64(32)
     return mixed
+
+
+def _said(grams: npt.NDArray[np.uint64], times: int) -> npt.NDArray[np.bool_]:
+    """Which grams stand at so many places before: those that are not new among those that stand at one less."""
+    said = np.ones(len(grams), np.bool_)
+    for _ in range(times):
+        said[said] = ~_new(grams[said])
+    return said
 
 
 def _new(grams: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

@@ -98,12 +98,17 @@ def plan(recipe: RecipePath, as_json: AsJson = False) -> None:
 def status(run: RunPath, as_json: AsJson = False) -> None:
     """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
     manifest = _manifest(run)
-    counted = figures(run)
+    counted, max_tokens = figures(run), json.loads(manifest.identity["rollouts.max_tokens"])
     if as_json:
-        print(json.dumps(asdict(counted) | {"pairs": counted.pairs, "seconds": manifest.seconds}))
+        more = {
+            "pairs": counted.pairs,
+            "tokens_saved_at_most": counted.loops.saved(max_tokens),
+            "seconds": manifest.seconds,
+        }
+        print(json.dumps(asdict(counted) | more))
         return
     console = Console()
-    show.show_figures(console, counted, json.loads(manifest.identity["rollouts.max_tokens"]))
+    show.show_figures(console, counted, max_tokens)
     show.show_seconds(console, manifest)
 
 

@@ -1,5 +1,7 @@
 """What a person sees of a run: its figures as tables, one pair in full, answers to queries."""
 
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from rich.console import Console
@@ -8,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from factory import store
-from factory.figures import HINTS, Figures, SlotFigures
+from factory.figures import HINTS, Figures, LoopFigures, SlotFigures
 from schemas.manifest import RunManifest
 from schemas.rows import DropReason
 
@@ -24,6 +26,8 @@ ORDER BY cause = 'loop' DESC, language = 'en' DESC, rejected_trimmed DESC, len(c
 def show_figures(console: Console, figures: Figures, max_tokens: int) -> None:
     """The whole run on one screen; the sum of the last table is the number of prompts."""
     console.print(_slots(figures.slots, max_tokens))
+    for line in _loops(figures.loops, max_tokens):
+        console.print(line, markup=False, highlight=False)
     console.print(_judges(figures))
     console.print(_outcome(figures))
     for reason, count in figures.dropped.items():
@@ -49,6 +53,22 @@ def _slots(slots: tuple[SlotFigures, ...], max_tokens: int) -> Table:
         counts = (slot.soft, slot.unfinished, *((slot.errors,) if errors else ()), slot.tokens)
         table.add_row(slot.decoding, str(slot.answers), hard, *map(str, counts))
     return table
+
+
+def _loops(loops: LoopFigures, max_tokens: int) -> list[str]:
+    """By rule, and the engine's own detection against ours."""
+    lines = [
+        f"{kind.capitalize()} loops by rule: " + ", ".join(f"{rule} {count}" for _, rule, count in rules)
+        for kind, rules in groupby(loops.rules, key=itemgetter(0))
+    ]
+    if loops.stopped:
+        lines.append(
+            f"The engine stopped {loops.stopped} as repetition: {loops.confirmed} are hard loops to the detector too. "
+            f"That saved at most {loops.saved(max_tokens)} tokens (as if each had gone on to the cap)"
+        )
+    if loops.only_detector:
+        lines.append(f"Only the detector saw {loops.only_detector} hard loops: the engine let them go on")
+    return lines
 
 
 def _judges(figures: Figures) -> Table:

@@ -42,8 +42,12 @@ CLEAN = {
     "timetable": "".join(f"{h:02}:{m:02}  Line {h % 7 + 1} to {WORDS[h + m]}\n" for h in range(6, 23) for m in (0, 20, 40)),
     "weather log": "".join(f"2024-05-{d:02} {t % 9 + 11} °C, wind {t % 5} m/s\n" for d in range(1, 31) for t in (d, 3 * d)),
     "csv of sensors": "".join(f"{n},{WORDS[n]},{n * 7 % 100},ok\n" for n in range(150)),
-    "calendar": "Mo Tu We Th Fr Sa Su\n"
-    + "".join(f"{d:2}{chr(10) if d % 7 == 0 else ' '}" for _ in range(12) for d in range(1, 31)),
+    "calendar": "\n".join(
+        f"{WORDS[month].title()}\nMo Tu We Th Fr Sa Su\n" + "".join(
+            f"{day:2}{chr(10) if (day + month * 3) % 7 == 0 else ' '}" for day in range(1, 29 + month % 4)
+        )
+        for month in range(12)
+    ),
     # verse
     "refrain": verses("\nOh the river runs home, oh the river runs.\n"),
     "refrain of two lines": verses("\nStay, little lantern, stay,\nthe dark is not for long.\n", 14),

@@ -2,30 +2,35 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.near_duplicates import GRAM, Echo, echo
+from factory.near_duplicates import GRAM, Echo, End, echo
 from tests.loop_texts import PROSE
 
 
-def oracle(raw: bytes, shortest: int) -> Echo | None:
-    """+1 for a gram that stands before, -9 for a new one; the suffix that scores most, and of equals the longest."""
-    last_said: dict[bytes, int] = {}
-    worth, apart = [], []
+def oracle(raw: bytes, end: End) -> Echo | None:
+    """The definition gram by gram: the end by what stands at so many places before, the echo by what stands at one."""
+    places: dict[bytes, list[int]] = {}
+    before, apart = [], []
     for at in range(len(raw) - GRAM + 1):
-        gram = raw[at : at + GRAM]
-        worth.append(1 if gram in last_said else -9)
-        apart.append(at - last_said.get(gram, at))
-        last_said[gram] = at
-    best, start = 0, -1
-    for at in range(len(worth)):
-        if sum(worth[at:]) > best:
-            best, start = sum(worth[at:]), at
-    if start < 0 or len(raw) - start < shortest:
+        seen = places.setdefault(raw[at : at + GRAM], [])
+        before.append(len(seen))
+        apart.append(at - seen[-1] if seen else 0)
+        seen.append(at)
+
+    def best(least: int) -> int | None:
+        scores = [sum(1 if said >= least else -end.cost for said in before[at:]) for at in range(len(before))]
+        top = max(scores, default=0)
+        return scores.index(top) if top > 0 else None
+
+    last, start = best(end.times), best(1)
+    if last is None or start is None or len(raw) - last < end.shortest(raw):
         return None
-    said = [distance for distance in apart[start:] if distance]
-    return Echo(start, min(said, key=lambda distance: (-said.count(distance), distance)), len(said))
+    distances = [distance for distance in apart[start:] if distance]
+    commonest = min(distances, key=lambda distance: (-distances.count(distance), distance))
+    return Echo(start, commonest, len(distances))
 
 
 @st.composite
@@ -40,25 +45,38 @@ def drifting(draw: st.DrawFn) -> bytes:
     return b"".join(parts)
 
 
-@given(drifting(), st.integers(48, 300))
-def test_echo_drifting_text_equals_the_definition(raw: bytes, shortest: int) -> None:
-    found, expected = echo(raw, shortest=shortest), oracle(raw, shortest)
+@given(drifting(), st.integers(1, 3), st.integers(1, 9), st.integers(48, 300), st.sampled_from((0.0, 0.25, 0.5)))
+def test_echo_drifting_text_equals_the_definition(raw: bytes, times: int, cost: int, size: int, share: float) -> None:
+    end = End(times, cost, size, share)
+    found, expected = echo(raw, [end]), oracle(raw, end)
     assert found in (expected, None)
-    if found is None and expected is not None:  # then a glance saw that less than a quarter of the end is old
-        places = range(len(raw) // 2, len(raw) - GRAM, max(1, (len(raw) - GRAM - len(raw) // 2) // 8))
+    if found is None and expected is not None:  # then a glance found less than a quarter of the end said before
+        last, start = len(raw) - GRAM, len(raw) - end.shortest(raw)
+        places = range(start, last, max(1, (last - start) // 8))
         assert sum(raw[at : at + GRAM] in raw[: at + GRAM - 1] for at in places) < 2
 
 
-def test_echo_whole_text_again_begins_where_the_first_ends() -> None:
-    raw = PROSE[:1000].encode() * 4
-    assert echo(raw, shortest=2048) == Echo(1000, 1000, 3000 - GRAM + 1)
+@pytest.mark.parametrize("size", [1000, 3000])
+def test_echo_whole_text_again_begins_where_the_first_ends(size: int) -> None:
+    raw = PROSE[:size].encode() * 4
+    assert echo(raw) == Echo(size, size, 3 * size - GRAM + 1)
+
+
+def test_echo_three_copies_are_too_few_where_they_are_short() -> None:
+    assert echo(PROSE[:1000].encode() * 3) is None
+    assert echo(PROSE[:2500].encode() * 5) == Echo(2500, 2500, 10_000 - GRAM + 1)
+
+
+def test_echo_first_end_that_the_text_has_decides() -> None:
+    twice = End(times=2, cost=4, size=900, share=0.0)
+    assert echo(PROSE[:1000].encode() * 3, [End(3, 6, 768, 0.25), twice]) == Echo(1000, 1000, 2000 - GRAM + 1)
 
 
 def test_echo_new_text_has_none() -> None:
-    assert echo(PROSE.encode(), shortest=48) is None
+    assert echo(PROSE.encode(), [End(1, 1, 48, 0.0)]) is None
 
 
-@given(st.binary(max_size=100), st.integers(0, 60))
-def test_echo_short_text_never_fails(raw: bytes, shortest: int) -> None:
-    found = echo(raw, shortest=shortest)
+@given(st.binary(max_size=100), st.integers(1, 60))
+def test_echo_short_text_never_fails(raw: bytes, size: int) -> None:
+    found = echo(raw, [End(1, 1, size, 0.0)])
     assert found is None or found.start < len(raw)
