@@ -94,7 +94,7 @@ def _exact(answer: Answer) -> Finding | None:
 
 
 def _template(answer: Answer, share: float, kind: Loop) -> Finding | None:
-    if not answer.unfinished:
+    if not answer.unfinished or _too_short(answer, 1024):
         return None
     runs = tail_runs(answer.mask, slack=answer.slack, repeats=6, redundancy=1024)
     return _of_masked_run(answer, kind, LoopRule.TEMPLATE, _repeating(answer, runs, share))
@@ -120,7 +120,7 @@ def _near_duplicate(answer: Answer) -> Finding | None:
 
 
 def _finished(answer: Answer) -> Finding | None:
-    if answer.unfinished:
+    if answer.unfinished or _too_short(answer, 1024):
         return None
     return _raw_or_masked(
         answer, LoopRule.FINISHED, 0.5, lambda text: tail_runs(text, slack=512, repeats=8, redundancy=1024)
@@ -128,12 +128,19 @@ def _finished(answer: Answer) -> Finding | None:
 
 
 def _interior(answer: Answer) -> Finding | None:
+    if _too_short(answer, 512):
+        return None
     return _raw_or_masked(
         answer,
         LoopRule.INTERIOR,
         0.2,
         lambda text: inner_runs(text, repeats=8, redundancy=max(512, (len(text) + 4) // 5)),
     )
+
+
+def _too_short(answer: Answer, redundancy: int) -> bool:
+    """Whether neither the text nor its mask, which is up to half as long again (Ⱥ has two bytes, ⱥ three), can say so much."""
+    return 3 * len(answer.raw) <= 2 * redundancy
 
 
 _RULES: Final[tuple[Callable[[Answer], Finding | None], ...]] = (

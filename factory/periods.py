@@ -6,9 +6,13 @@ The rule that must not break: every search here is exact and takes linear time o
 A sequence is `bytes` or `str`. Token ids become a `str` by `symbols`, so that the same search serves both.
 """
 
+import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import AnyStr
+from typing import AnyStr, Final
+
+_UTF_32: Final = f"utf-32-{'le' if sys.byteorder == 'little' else 'be'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,11 @@ class Run:
 
 
 def symbols(token_ids: Sequence[int]) -> str:
-    """One character for each id. Ids lie below 1,114,112, as those of every published vocabulary do."""
-    return "".join(map(chr, token_ids))
+    """One character for each id. ValueError where one is below 0 or above 1,114,111; no published vocabulary goes there."""
+    try:
+        return array("I", token_ids).tobytes().decode(_UTF_32, errors="surrogatepass")
+    except (OverflowError, UnicodeDecodeError) as error:
+        raise ValueError(f"a token id is not between 0 and {sys.maxunicode}") from error
 
 
 def tail_runs(text: AnyStr, *, slack: int, repeats: int, redundancy: int) -> list[Run]:
@@ -49,7 +56,8 @@ def tail_runs(text: AnyStr, *, slack: int, repeats: int, redundancy: int) -> lis
     Large enough: at least `repeats` copies (3 or more) and `redundancy` symbols said before (1 or more, and at least
     twice the slack; otherwise ValueError). Takes time linear in the text.
     """
-    backwards, size = text[::-1], len(text)
+    size = len(text)
+    backwards = text[::-1] if size > redundancy else text
     found = _runs_at(backwards, text, slack, _Wanted(slack, repeats, redundancy))
     return [Run(size - run.stop, size - run.start, run.period) for run in found]
 
@@ -60,6 +68,8 @@ def inner_runs(text: AnyStr, *, repeats: int, redundancy: int) -> list[Run]:
     `repeats` and `redundancy` as for `tail_runs`. A run says at least `redundancy` symbols again, so it is looked for
     at every half of that: time is linear in the text for a `redundancy` that is a share of it.
     """
+    if len(text) <= redundancy:
+        return []
     step = max(1, redundancy // 2)
     wanted = _Wanted(step - 1, repeats, redundancy)
     glance = min(32, redundancy - wanted.slack)

@@ -74,6 +74,17 @@ def test_tail_runs_token_ids_equal_those_of_bytes(text: bytes) -> None:
     assert tail_runs(ids, slack=3, repeats=3, redundancy=6) == tail_runs(text, slack=3, repeats=3, redundancy=6)
 
 
+@pytest.mark.parametrize("token", [-1, 0x110000, 2**40])
+def test_symbols_id_that_no_vocabulary_has_is_refused(token: int) -> None:
+    with pytest.raises(ValueError, match="token id"):
+        symbols([1, token])
+
+
+@given(st.lists(st.integers(0, 0x10FFFF)))
+def test_symbols_every_id_is_one_character(ids: list[int]) -> None:
+    assert list(map(ord, symbols(ids))) == ids
+
+
 @pytest.mark.parametrize(
     ("slack", "repeats", "redundancy"), [(8, 3, 15), (0, 2, 24), (0, 3, 0)], ids=["slack", "repeats", "redundancy"]
 )

@@ -17,7 +17,8 @@ import pytest
 
 from factory.protocol import Ability
 from factory.recipe_file import read_recipe
-from factory.run import run_folder
+from factory.run import RunFolder, run_folder
+from schemas.rows import Loop, Rollout
 from tests.conftest import PROMPTS, Command, Ended, RecipeWriter
 from tests.fake_engine import (
     MODELS,
@@ -121,6 +122,30 @@ def test_status_query_and_plan_speak_json(prefactory: Command, write_recipe: Rec
     assert {row["cause"]: row["n"] for row in rows} == status["causes"]
     assert (plan["prompts"], plan["rollouts"]) == (len(PROMPTS), 6 * len(PROMPTS))
     assert set(plan["shards_done"].values()) == {plan["shards"]}
+
+
+def test_status_sets_what_the_engine_stopped_against_what_the_detector_saw(
+    prefactory: Command, write_recipe: RecipeWriter
+) -> None:
+    path = write_recipe(prompts=[{"prompt": f"{n} [loops]"} for n in range(4)] + [{"prompt": "one [ends]"}])
+    prefactory("run", path, "--plain")
+    folder = RunFolder(run_folder(read_recipe(path)))
+    answers = [row for shard in range(folder.shards()) for row in folder.read_rows(Rollout, shard)]
+    stopped = [row for row in answers if row.finish_reason == "repetition"]
+    seen = [row for row in answers if row.loop is Loop.HARD and row.finish_reason != "repetition"]
+    cap = read_recipe(path).rollouts.max_tokens
+
+    status = strictly(prefactory("status", folder.root, "--json").out)
+    said = " ".join(prefactory("status", folder.root).out.split())
+
+    assert len(stopped) > 0
+    assert status["loops"]["stopped"] == status["loops"]["confirmed"] == len(stopped)
+    assert status["loops"]["only_detector"] == len(seen)
+    assert status["tokens_saved_at_most"] == sum(cap - len(row.token_ids or ()) for row in stopped) > 0
+    assert status["loops"]["rules"] == [["hard", "exact", len(stopped) + len(seen)]]
+    assert f"The engine stopped {len(stopped)} as repetition: {len(stopped)} are hard loops" in said
+    assert f"saved at most {status['tokens_saved_at_most']} tokens" in said
+    assert (f"Only the detector saw {len(seen)} hard loops" in said) == bool(seen)
 
 
 def test_query_of_what_json_has_no_word_for_is_json_all_the_same(
