@@ -23,6 +23,7 @@ from factory.opening import Opened, open_run
 from factory.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from flows import show
+from flows.loops import loops
 from flows.plain import PlainRunner
 from flows.planning import foresee
 from flows.round import Runner, make_round
@@ -121,6 +122,9 @@ def query(
         print(json.dumps(rows, default=str))
     else:
         show.show_answer(Console(), answer)
+
+
+app.command()(loops)
 
 
 def _json_value(value: object) -> object:
