@@ -106,7 +106,8 @@ def find_columns(where: str, present: Iterable[str], wanted: Wanted) -> Columns:
 
 
 def _missing(where: str, sought: str, names: Sequence[str], option: str) -> SourceError:
-    return SourceError(f"{where}: no column {sought}; name one of {', '.join(names) or 'none'} with {option}")
+    there = " ".join(", ".join(names).split()) or "none"
+    return SourceError(f"{where}: no column {sought}; name one of {there} with {option}")
 
 
 def read_answers(rows: Rows, columns: Columns) -> Answers:

@@ -21,6 +21,7 @@ from schemas.errors import Transient
 from schemas.tables import LOOPS
 
 PUBLISHED: Final = "published"  # the column of `published_batches`
+_SLOW_IMPORTS: Final = (__name__, "pandas")  # where it is installed, Arrow imports pandas when it makes its first array
 BatchWork = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
@@ -56,7 +57,7 @@ def _each(work: BatchWork, batches: Iterable[pa.RecordBatch], processes: int) ->
 
 
 def _in_processes(work: BatchWork, batches: Iterable[pa.RecordBatch], processes: int) -> Iterator[pa.RecordBatch]:
-    pool = ProcessPoolExecutor(processes, process_context([__name__]), _leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(processes, process_context(_SLOW_IMPORTS), _leave_interrupts_to_the_parent)
     waiting: deque[Future[bytes]] = deque()
     try:
         for batch in batches:

@@ -11,6 +11,7 @@ token or more.
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from itertools import repeat
 from typing import Final
 
 NGRAM: Final = 30
@@ -21,27 +22,13 @@ def repeats_ngram(symbols: Sequence[Hashable], length: int = NGRAM, times: int =
     """Whether some `length` symbols in a row stand at `times` places or more, overlapping ones counted."""
     if length < 1 or times < 1:
         raise ValueError(f"no n-gram rule: {length=}, {times=}")
-    frequent = {symbol for symbol, count in Counter(symbols).items() if count >= times}
-    if bytes(map(frequent.__contains__, symbols)).find(b"\1" * length) < 0:
+    frequent = (symbol for symbol, count in Counter(symbols).items() if count >= times)
+    numbers = {symbol: number for number, symbol in enumerate(frequent, start=1)}
+    text = "".join(map(chr, map(numbers.get, symbols, repeat(0))))  # a character each, so that slices are quick
+    runs = [run for run in text.split("\0") if len(run) >= length]
+    if not runs:
         return False  # most texts end here: what is frequent in them does not stand in a row
-    return _repeats(symbols, length, times)
-
-
-def _repeats(symbols: Sequence[Hashable], length: int, times: int) -> bool:
-    """The same, exact: parts are sought that are twice as long each time, and only where the shorter ones are."""
-    names: dict[int, Hashable] = dict(enumerate(symbols))  # by place: what stands there, of the length known so far
-    known = 1
-    while names := _frequent(names, times):
-        if known == length:
-            return True
-        step = min(known, length - known)
-        pairs = {place: (name, names[place + step]) for place, name in names.items() if place + step in names}
-        numbers: dict[tuple[Hashable, Hashable], int] = {}
-        names = {place: numbers.setdefault(pair, len(numbers)) for place, pair in pairs.items()}
-        known += step
-    return False
-
-
-def _frequent(names: dict[int, Hashable], times: int) -> dict[int, Hashable]:
-    counts = Counter(names.values())
-    return {place: name for place, name in names.items() if counts[name] >= times}
+    if runs[-1].count(runs[-1][-length:]) >= times:
+        return True  # and most loops here: they go on to the end
+    ngrams = Counter(run[at : at + length] for run in runs for at in range(len(run) - length + 1))
+    return max(ngrams.values()) >= times

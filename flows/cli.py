@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -237,6 +238,8 @@ def _shorter(path: Path) -> str:
 def main() -> None:
     """The `prefactory` command: errors become one line each, and an exit code."""
     debug = "--debug" in sys.argv
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # answers hold letters that not every terminal has
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app(prog_name="prefactory")

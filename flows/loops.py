@@ -116,7 +116,9 @@ def _written(out: Path, found: Survey, replaced: list[str]) -> str:
 
 def show_survey(console: Console, file: Path, found: Survey) -> None:
     """Rates by group, the split by rule, notes on what the file does not say, and the examples."""
-    console.print(_rates(file, found))
+    rows = f"{shown_path(file)}: {found.rows} rows, {found.whole.answers} answers"
+    _say(console, f"{rows}; hard-loop rate with its 95% interval")  # a title would wrap where the table is narrow
+    console.print(_rates(found))
     if found.whole.rules:
         console.print(_rules(found.whole))
     for note in notes(found):
@@ -131,12 +133,8 @@ def _say(console: Console, line: str) -> None:
     console.print(clean(line), soft_wrap=True)
 
 
-def _rates(file: Path, found: Survey) -> Table:
-    answers = "" if found.rows == found.whole.answers else f", {found.whole.answers} answers"
-    table = figure_table(
-        f"{shown_path(file)}: {found.rows} rows{answers}; hard-loop rate with its 95% interval",
-        *("group", "answers", "hard loops", "soft", _PUBLISHED),
-    )
+def _rates(found: Survey) -> Table:
+    table = figure_table("", "group", "answers", "hard loops", "soft", _PUBLISHED)
     for group in (found.whole, *found.groups):
         low, high = group.interval
         rate = "-" if group.rate is None else f"{group.hard} = {group.rate:.1%} ({low:.1%}-{high:.1%})"
@@ -150,7 +148,7 @@ def _by(by: By) -> str:
 
 
 def _value(value: object) -> str:
-    text = "NULL" if value is None else " ".join(str(value).split())
+    text = f"{value:g}" if isinstance(value, float) else "NULL" if value is None else " ".join(str(value).split())
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
