@@ -222,7 +222,8 @@ def _string_array(texts: Sequence[str | None]) -> pa.Array:
 
 def _joined(first: pa.Array, second: pa.Array) -> pa.Array:
     """NULL only where both are."""
-    both = pc.binary_join_element_wise(first, second, "", null_handling="replace", null_replacement="")
+    nothing = pa.scalar("", pa.large_string())
+    both = pc.binary_join_element_wise(pc.fill_null(first, nothing), pc.fill_null(second, nothing), nothing)
     return pc.if_else(pc.or_(first.is_valid(), second.is_valid()), both, pa.scalar(None, pa.large_string()))
 
 

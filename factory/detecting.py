@@ -30,12 +30,12 @@ def detect_batches(batches: Iterable[pa.RecordBatch], processes: int) -> Iterato
 
     With more than one process, about twice as many batches as processes are held at a time.
     """
-    return _each(detect_batch, batches, processes)
+    return each_batch(detect_batch, batches, processes)
 
 
 def survey_batches(batches: Iterable[pa.RecordBatch], processes: int) -> Iterator[pa.RecordBatch]:
     """As `detect_batches`, with the column PUBLISHED: whether `repeats_ngram` holds, NULL where there is no text."""
-    return _each(survey_batch, batches, processes)
+    return each_batch(survey_batch, batches, processes)
 
 
 def survey_batch(answers: pa.RecordBatch) -> pa.RecordBatch:
@@ -52,7 +52,8 @@ def survey_batch(answers: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=[*LOOPS.names, PUBLISHED])
 
 
-def _each(work: BatchWork, batches: Iterable[pa.RecordBatch], processes: int) -> Iterator[pa.RecordBatch]:
+def each_batch(work: BatchWork, batches: Iterable[pa.RecordBatch], processes: int) -> Iterator[pa.RecordBatch]:
+    """What `work`, a function of a module, makes of each batch, in order. Raises Transient where a process dies."""
     return map(work, batches) if processes == 1 else _in_processes(work, batches, processes)
 
 
