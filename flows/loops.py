@@ -33,41 +33,31 @@ _PUBLISHED = f"{NGRAM}-gram x{TIMES}"
 
 def loops(
     file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="JSONL or Parquet, a folder of such files, or a dataset saved with save_to_disk"
-        ),
+        Path, typer.Argument(metavar="FILE", help="JSONL or Parquet, a folder of such files, or a dataset on disk")
     ],
     column: Annotated[
-        str | None, typer.Option(help="the answers [default: text, response or completion]", show_default=False)
+        str | None, typer.Option(metavar="NAME", help="the answers; else text, response or completion")
     ] = None,
     prompt_column: Annotated[
-        str | None, typer.Option(help="what was asked [default: prompt, if there]", show_default=False)
+        str | None, typer.Option(metavar="NAME", help="what was asked; else prompt, if there; '': not known")
     ] = None,
     finish_column: Annotated[
-        str | None,
-        typer.Option(help="why they ended; '': not known [default: finish_reason, if there]", show_default=False),
+        str | None, typer.Option(metavar="NAME", help="why they ended; else finish_reason, if there; '': not known")
     ] = None,
     by: Annotated[
         list[str] | None,
-        typer.Option(
-            help="group by a column; repeat it to cross columns [default: model, temperature, slot, each by itself]",
-            show_default=False,
-        ),
+        typer.Option(metavar="NAME", help="group by it; again: cross them; else model, temperature, slot, one by one"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="write the rows there with the loop columns added", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="write the rows there, with the loop columns")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output, for scripts")] = False,
     fail_over: Annotated[
         float | None,
-        typer.Option(
-            help="exit with 1 where the hard-loop rate of all answers is over this, for example 0.05",
-            show_default=False,
-        ),
+        typer.Option(metavar="RATE", help="exit with 1 where the hard-loop rate of all answers is over it, say 0.05"),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="[default: one for each core, or 1 for small files]", show_default=False)
+        int | None, typer.Option(metavar="N", min=1, help="else one for each core, or 1 for less than 16 MB")
     ] = None,
 ) -> None:
     """Doom loops in any file of answers: rates by group, the rules that fired, the clearest examples.
