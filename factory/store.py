@@ -152,7 +152,7 @@ def foreign_batches(path: Path, columns: Sequence[str] | None, rows: int, size: 
     """Anybody's Parquet file in batches of at most `rows` rows and about `size` bytes: whole row groups never lie in
     memory at once. Raises ArrowException, OSError.
     """
-    with pq.ParquetFile(path, memory_map=True, pre_buffer=False, buffer_size=2**20) as file:
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
         groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
         widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
         yield from file.iter_batches(max(1, min(rows, int(size / max(widest, 1)))), columns=columns)
