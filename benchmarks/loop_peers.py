@@ -9,8 +9,6 @@ vLLM and datatrove are in few environments and slow to load, so a peer imports i
 """
 
 import zlib
-from array import array
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -18,6 +16,7 @@ from importlib.util import find_spec
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from factory.published_rules import repeats_ngram
 from schemas.recipe import Repetition
 
 if TYPE_CHECKING:
@@ -86,11 +85,7 @@ def stopped_by_vllm(settings: Repetition, answer: Answer) -> bool:
 
 def one_ngram_often(answer: Answer, *, size: int = 30, times: int = 20) -> bool:
     """Occurrences may overlap, as in every reproduction of the paper that we found."""
-    ids = array("q", _tokens(answer))
-    packed, width = ids.tobytes(), ids.itemsize
-    starts = range(0, len(packed) - size * width + 1, width)
-    counts = Counter(packed[start : start + size * width] for start in starts)
-    return max(counts.values(), default=0) >= times
+    return repeats_ngram(_tokens(answer), size, times)
 
 
 @cache

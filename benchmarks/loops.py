@@ -25,12 +25,12 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-from factory.detecting import detect_batches
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.labelled import Accuracy, Labelled, accuracy, labelled
 from benchmarks.loop_peers import Answer, Rule, Score, best_threshold, peers
+from factory.detecting import detect_batches
 from factory.loops import detect, detect_batch
 from factory.periods import tail_runs
 from factory.run import RunFolder

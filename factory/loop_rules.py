@@ -15,6 +15,7 @@ the one of the greatest redundancy does.
 | template       | hard | unfinished        | as for exact        | masked: e >= 6, w >= 1024, f >= 0.5               |
 | near-duplicate | hard | unfinished        | 0 bytes             | 768 bytes, 0.25 n, said three times before        |
 | near-duplicate | hard | unfinished        | 0 bytes             | 2048 bytes, 0.5 n, said twice before              |
+| near-duplicate | hard | unfinished        | 0 bytes             | 512 bytes, 0.25 n, by short grams said 16 times   |
 | template       | soft | unfinished        | as for exact        | masked: e >= 6, w >= 1024, f >= 0.2               |
 | finished       | soft | ended by itself   | the last 512 bytes  | raw or masked: e >= 8, w >= 1024, f >= 0.5, worded |
 | interior       | soft | any               | anywhere            | raw or masked: e >= 8, w >= 512, f >= 0.2, worded |

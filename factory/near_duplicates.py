@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 GRAM: Final = 24  # bytes
+SHORT_GRAM: Final = 10
 _GLANCES: Final = 8
 _MIX: Final = tuple(np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
@@ -22,21 +23,32 @@ _MIX: Final = tuple(np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D
 class End:
     """An end of a text that was said before: by grams that stand at `times` places before, each of which is worth 1.
 
-    Any other gram costs `cost`, so that such are at most one in `cost` + 1. It is `size` bytes long at least, and `share`
-    of the text.
+    Any other gram costs `cost`, so that such are at most one in `cost` + 1. The end is `size` bytes long at least, and
+    `share` of the text. A gram is `gram` bytes, 8 or more.
     """
 
     times: int
     cost: int
     size: int
     share: float
+    gram: int = GRAM
+
+    @property
+    def glances(self) -> int:
+        """How many of eight grams have to stand before, where all of the end is worth reading."""
+        return 2 if self.gram == GRAM else 5  # short ones stand at one place before in any text
 
     def shortest(self, raw: bytes) -> int:
         return max(self.size, ceil(self.share * len(raw)))
 
 
 # Honest text that is full of set phrases says most of them two or three times; a loop says them on and on.
-ENDS: Final = (End(times=3, cost=6, size=768, share=0.25), End(times=2, cost=4, size=2048, share=0.5))
+# Short grams, said very often, show a few words that come again in every order.
+ENDS: Final = (
+    End(times=3, cost=6, size=768, share=0.25),
+    End(times=2, cost=4, size=2048, share=0.5),
+    End(times=16, cost=2, size=512, share=0.25, gram=SHORT_GRAM),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +68,32 @@ def echo(raw: bytes, ends: Sequence[End] = ENDS) -> Echo | None:
     """The echo of a text that has one of the ends.
 
     An end is the suffix that scores most. The echo begins where the suffix does that scores most by grams that stand at
-    one place before. None where there is no such end, or where a glance at eight grams of it finds fewer than two that
-    were said before: that costs next to nothing and ends the search for nearly every text.
+    one place before. None where there is no such end, or where a glance at eight grams of it finds too few that were
+    said before: that costs next to nothing and ends the search for nearly every text.
     """
-    ends = [end for end in ends if _worth_reading(raw, end.shortest(raw))]
-    if not ends:
-        return None
-    grams = _grams(raw)
     for end in ends:
-        start = _best_suffix(_said(grams, end.times), end.cost)
-        if start is not None and len(raw) - start >= end.shortest(raw):
-            return _whole(grams, end.cost)
+        if _worth_reading(raw, end):
+            grams = _grams(raw, end.gram)
+            start = _best_suffix(_said(grams, end.times), end.cost)
+            if start is not None and len(raw) - start >= end.shortest(raw):
+                return _whole(grams, end.cost)
     return None
 
 
 def _whole(grams: npt.NDArray[np.uint64], cost: int) -> Echo:
     once = _said(grams, 1)
     start = _best_suffix(once, cost)
-    assert start is not None, "a gram that stands at two places before stands at one"
+    assert start is not None, "a gram that stands at many places before stands at one"
     return Echo(start, _distance(grams, start), int(once[start:].sum()))
 
 
-def _worth_reading(raw: bytes, size: int) -> bool:
-    if len(raw) < max(size, 2 * GRAM):
+def _worth_reading(raw: bytes, end: End) -> bool:
+    size = end.shortest(raw)
+    if len(raw) < max(size, 2 * end.gram):
         return False
-    start, last = len(raw) - size, len(raw) - GRAM
+    start, last = len(raw) - size, len(raw) - end.gram
     places = range(start, last, max(1, (last - start) // _GLANCES))
-    return sum(raw.find(raw[at : at + GRAM], 0, at + GRAM - 1) >= 0 for at in places) >= 2
+    return sum(raw.find(raw[at : at + end.gram], 0, at + end.gram - 1) >= 0 for at in places) >= end.glances
 
 
 def _best_suffix(worth: npt.NDArray[np.bool_], cost: int) -> int | None:
@@ -93,15 +104,15 @@ def _best_suffix(worth: npt.NDArray[np.bool_], cost: int) -> int | None:
     return start if scores[-1] > before[start] else None
 
 
-def _grams(raw: bytes) -> npt.NDArray[np.uint64]:
-    """A hash of the gram at each byte but the last 23."""
+def _grams(raw: bytes, size: int) -> npt.NDArray[np.uint64]:
+    """A hash of the gram of `size` bytes at each byte that begins one."""
     words: npt.NDArray[np.uint64] = np.ndarray((len(raw) - 7,), "<u8", raw, 0, (1,))  # eight bytes at every place
-    mixed = words[:-16] * _MIX[0]
-    mixed ^= mixed >> np.uint64(29)
-    for at, odd in ((8, _MIX[1]), (16, _MIX[2])):
-        mixed += words[at : len(words) - 16 + at]
-        mixed *= odd
-        mixed ^= mixed >> np.uint64(32)
+    count = len(raw) - size + 1
+    mixed = np.zeros(count, np.uint64)
+    for number, at in enumerate((*range(0, size - 8, 8), size - 8)):  # words that cover the gram
+        mixed += words[at : at + count]
+        mixed *= _MIX[number % len(_MIX)]
+        mixed ^= mixed >> np.uint64(29)
     return mixed
 
 

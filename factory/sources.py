@@ -6,7 +6,7 @@ to say. Rows come in the order of the file, files in the order of their names.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -50,7 +50,7 @@ def source_files(source: Source) -> tuple[Path, ...]:
         raise SourceError(f"{shown(source)}: no such file or folder")
     if source.path.is_file():
         return (source.path,)
-    if _is_saved(source.path):
+    if is_saved(source.path):
         return tuple(sorted(path for path in _saved_split(source).glob("*.arrow") if path.name[:6] != "cache-"))
     return _of_split(source, source.path)
 
@@ -68,17 +68,18 @@ def hub_dataset(source: Source) -> "datasets.Dataset":
 
 def shown(source: Source) -> str:
     """The source's place as a person knows it."""
-    return f"dataset {source.dataset}" if source.path is None else _short(source.path)
+    return f"dataset {source.dataset}" if source.path is None else shown_path(source.path)
 
 
-def _short(path: Path) -> str:
+def shown_path(path: Path) -> str:
+    """Relative to where the user stands, if it lies below."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _rows(source: Source) -> Iterator[Placed]:
     if source.path is None:
         yield from _dataset_rows(hub_dataset(source), source)
-    elif source.path.is_dir() and _is_saved(source.path):
+    elif source.path.is_dir() and is_saved(source.path):
         yield from _dataset_rows(_saved_dataset(source), source)
     else:
         for path in source_files(source):
@@ -89,25 +90,30 @@ def _file_rows(path: Path, source: Source) -> Iterator[Placed]:
     suffix = path.suffix.lower()
     if suffix not in LINES | PARQUET:
         known = ", ".join(sorted(LINES | PARQUET))
-        raise SourceError(f"{_short(path)}: not a kind of file that is read; the name must end in one of {known}")
+        raise SourceError(f"{shown_path(path)}: not a kind of file that is read; the name must end in one of {known}")
     try:
         yield from _parquet_rows(path, source) if suffix in PARQUET else _json_rows(path)
     except OSError as error:
-        raise SourceError(f"{_short(path)}: cannot be read ({error.strerror or error})") from error
+        raise SourceError(f"{shown_path(path)}: cannot be read ({error.strerror or error})") from error
 
 
 def _json_rows(path: Path) -> Iterator[Placed]:
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
-            place = f"{_short(path)}:{number}"
+            place = f"{shown_path(path)}:{number}"
             line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
             if line.strip():
-                yield place, _json_row(line, place)
+                yield place, json_row(line, place)
 
 
-def _json_row(line: bytes, place: str) -> Row:
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def json_row(line: bytes, place: str, constant: Callable[[str], float] = _not_json) -> dict[str, object]:
+    """The object in a line. `constant` is asked what NaN and Infinity are. Raises SourceError with the place."""
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_not_json)
+        row = json.loads(line.decode("utf-8"), parse_constant=constant)
     except UnicodeDecodeError as error:
         raise SourceError(f"{place}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -119,19 +125,15 @@ def _json_row(line: bytes, place: str) -> Row:
     return row
 
 
-def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON value")
-
-
 def _parquet_rows(path: Path, source: Source) -> Iterator[Placed]:
     import pyarrow.dataset  # takes seconds where pandas is installed, and most runs read JSONL
 
     try:
         table = pyarrow.dataset.dataset(path, format="parquet")
-        columns = _columns(table.schema.names, source, _short(path))
-        yield from _arrow_rows(table.to_batches(columns=columns, batch_size=_BATCH), _short(path))
+        columns = _columns(table.schema.names, source, shown_path(path))
+        yield from _arrow_rows(table.to_batches(columns=columns, batch_size=_BATCH), shown_path(path))
     except pa.ArrowException as error:
-        raise SourceError(f"{_short(path)}: not readable as Parquet ({str(error).splitlines()[0]})") from error
+        raise SourceError(f"{shown_path(path)}: not readable as Parquet ({str(error).splitlines()[0]})") from error
 
 
 def _dataset_rows(dataset: "datasets.Dataset", source: Source) -> Iterator[Placed]:
@@ -171,7 +173,7 @@ def _without_nulls(value: object) -> object:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _is_saved(folder: Path) -> bool:
+def is_saved(folder: Path) -> bool:
     """Whether `save_to_disk` made the folder."""
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
@@ -183,7 +185,7 @@ def _saved_split(source: Source) -> Path:
         return folder
     if not (folder / source.split / "state.json").is_file():
         there = ", ".join(sorted(path.parent.name for path in folder.glob("*/state.json")))
-        raise SourceError(f"{_short(folder)}: no split {source.split!r}; write one of {there} as `split`")
+        raise SourceError(f"{shown_path(folder)}: no split {source.split!r}; write one of {there} as `split`")
     return folder / source.split
 
 
@@ -194,7 +196,7 @@ def _saved_dataset(source: Source) -> "datasets.Dataset":
     try:
         return datasets.load_from_disk(str(folder))
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise SourceError(f"{_short(folder)}: not readable as a saved dataset ({error})") from error
+        raise SourceError(f"{shown_path(folder)}: not readable as a saved dataset ({error})") from error
 
 
 def _of_split(source: Source, folder: Path) -> tuple[Path, ...]:
@@ -202,14 +204,14 @@ def _of_split(source: Source, folder: Path) -> tuple[Path, ...]:
     kinds = (LINES | PARQUET) - {".json"}  # there it describes the data
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds and path.is_file())
     if not files:
-        raise SourceError(f"{_short(folder)}: holds no file that ends in {', '.join(sorted(kinds))}")
+        raise SourceError(f"{shown_path(folder)}: holds no file that ends in {', '.join(sorted(kinds))}")
     named = {path: _split_named(path.relative_to(folder)) for path in files}
     if not any(named.values()):
         return tuple(files)
     wanted = [path for path in files if named[path] == source.split]
     if not wanted:
         there = ", ".join(sorted({split for split in named.values() if split}))
-        raise SourceError(f"{_short(folder)}: no split {source.split!r}; write one of {there} as `split`")
+        raise SourceError(f"{shown_path(folder)}: no split {source.split!r}; write one of {there} as `split`")
     return tuple(wanted)
 
 

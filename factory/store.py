@@ -1,13 +1,14 @@
 """Parquet and DuckDB: the only module that imports `pyarrow.parquet` or `duckdb`.
 
 A part appears whole or not at all: it is written under a temporary name, fsynced, checksummed and renamed. Rows go in
-and come out as the dataclasses of `schemas.rows`; no caller sees an Arrow table or a dict.
+and come out as the dataclasses of `schemas.rows`; no caller sees an Arrow table or a dict. Only files of other makers, whose
+columns nobody here knows, are read and written as Arrow batches (`foreign_*`).
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
@@ -47,8 +48,14 @@ class Written:
     rows: int
 
 
+_RUN_MEND = (
+    "make room or rights there, or name another folder as `machine.runs`. "
+    "Everything finished so far is kept: the same command goes on from it"
+)
+
+
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, mend: str = _RUN_MEND) -> Iterator[Path]:
     """A temporary neighbour of `path` that takes its place when the block ends well. Raises StorageError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -58,17 +65,13 @@ def writing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise storage_error(path, error) from error
+        raise storage_error(path, error, mend) from error
     finally:
         _remove(temporary)
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
-    reason = error.strerror or str(error)
-    return StorageError(
-        f"{path}: cannot be written: {reason}; make room or rights there, or name another folder as "
-        "`machine.runs`. Everything finished so far is kept: the same command goes on from it"
-    )
+def storage_error(path: Path, error: OSError, mend: str = _RUN_MEND) -> StorageError:
+    return StorageError(f"{path}: cannot be written: {error.strerror or error}; {mend}")
 
 
 def _remove(path: Path) -> None:
@@ -138,6 +141,28 @@ def read_part(path: Path, row_type: type[R]) -> list[R]:
         return rows
     except ValidationError as error:
         raise SchemaError(f"{path}: {error.errors(include_url=False)[0]}") from error
+
+
+def foreign_schema(path: Path) -> pa.Schema:
+    """The columns of anybody's Parquet file. Raises ArrowException, OSError."""
+    return pq.read_schema(path)
+
+
+def foreign_batches(path: Path, columns: Sequence[str] | None, rows: int, size: int) -> Iterator[pa.RecordBatch]:
+    """Anybody's Parquet file in batches of at most `rows` rows and about `size` bytes: whole row groups never lie in
+    memory at once. Raises ArrowException, OSError.
+    """
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
+        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+        widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
+        yield from file.iter_batches(max(1, min(rows, int(size / max(widest, 1)))), columns=columns)
+
+
+@contextmanager
+def foreign_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """Writes a Parquet file batch by batch; for `path` use what `writing` gives."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        yield writer.write_batch
 
 
 def write_catalog(path: Path, root: Path) -> None:

@@ -6,16 +6,15 @@ process down, or breaks becomes a verdict with status failed, and the checks bes
 
 import asyncio
 import contextlib
-import multiprocessing
 import resource
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfTime
 from dataclasses import dataclass, field
-from multiprocessing.context import BaseContext
 
 from pebble import ProcessExpired, ProcessPool
 
+from factory.processes import process_context
 from judges.base import Verifier, no_score
 from judges.registry import find_verifier
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
@@ -62,7 +61,9 @@ class CheckPool:
 
     async def _in_processes(self, checks: Sequence[Check]) -> list[Verdict]:
         if self._pool is None:
-            self._pool = ProcessPool(max_workers=self.workers, initializer=_bound_memory, context=_context())
+            self._pool = ProcessPool(
+                max_workers=self.workers, initializer=_bound_memory, context=process_context(_SLOW_IMPORTS)
+            )
         async with self._scheduling:
             scheduling = asyncio.create_task(
                 asyncio.to_thread(_schedule, self._pool, checks, self.timeout_s, self.find)
@@ -107,18 +108,6 @@ def _verdict(check: Check, answer: Verdict | BaseException, timeout_s: float) ->
         case _:
             why = f"{type(answer).__name__}: {answer}"
     return no_score(rollout, name, VerdictStatus.FAILED, why)
-
-
-def _context() -> BaseContext:
-    """Never `fork`: the factory has threads, and a forked child inherits their locks as they stand.
-
-    A fork server imports what is slow once, so that a process that replaces a killed one starts in no time.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_SLOW_IMPORTS)
-    return context
 
 
 def _bound_memory() -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from factory.opening import Opened, open_run
 from factory.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from flows import show
+from flows.loops import loops
 from flows.plain import PlainRunner
 from flows.planning import foresee
 from flows.round import Runner, make_round
@@ -126,6 +128,9 @@ def query(
         print(json.dumps(rows, default=str))
     else:
         show.show_answer(Console(), answer)
+
+
+app.command()(loops)
 
 
 def _json_value(value: object) -> object:
@@ -238,6 +243,8 @@ def _shorter(path: Path) -> str:
 def main() -> None:
     """The `prefactory` command: errors become one line each, and an exit code."""
     debug = "--debug" in sys.argv
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # answers hold letters that not every terminal has
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app(prog_name="prefactory")

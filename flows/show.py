@@ -1,5 +1,6 @@
 """What a person sees of a run: its figures as tables, one pair in full, answers to queries."""
 
+import unicodedata
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -22,6 +23,8 @@ JOIN prompts ON prompts.prompt_id = pairs.prompt_id AND prompts.round = pairs.ro
 ORDER BY cause = 'loop' DESC, language = 'en' DESC, rejected_trimmed DESC, len(chosen) + len(rejected), chosen_id LIMIT 1
 """
 
+_HARMLESS = "\n\u200c\u200d"  # the two joiners are part of how Persian and emoji are written
+
 
 def show_figures(console: Console, figures: Figures, max_tokens: int) -> None:
     """The whole run on one screen; the sum of the last table is the number of prompts."""
@@ -35,7 +38,7 @@ def show_figures(console: Console, figures: Figures, max_tokens: int) -> None:
             console.print(f"{reason} ({count}): {hint}", markup=False, highlight=False)
 
 
-def _table(title: str, *columns: str) -> Table:
+def figure_table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
@@ -45,7 +48,7 @@ def _table(title: str, *columns: str) -> Table:
 def _slots(slots: tuple[SlotFigures, ...], max_tokens: int) -> Table:
     title = f"Rollouts at max_tokens {max_tokens}; hard-loop rate with its 95% interval"
     errors = ("errors",) if any(slot.errors for slot in slots) else ()
-    table = _table(title, "decoding", "answers", "hard loops", "soft", "unfinished", *errors, "tokens")
+    table = figure_table(title, "decoding", "answers", "hard loops", "soft", "unfinished", *errors, "tokens")
     for slot in slots:
         low, high = slot.interval
         rate = f"{slot.hard / slot.answers:.1%}" if slot.answers else "-"
@@ -73,7 +76,7 @@ def _loops(loops: LoopFigures, max_tokens: int) -> list[str]:
 
 def _judges(figures: Figures) -> Table:
     title = "Verdicts; mass is what a judge puts on the digits that it is held to"
-    table = _table(title, "judge", "ok", "skipped", "abstained", "failed", "mean", "SD", "mass")
+    table = figure_table(title, "judge", "ok", "skipped", "abstained", "failed", "mean", "SD", "mass")
     for judge in figures.judges:
         numbers = ("-" if value is None else f"{value:.2f}" for value in (judge.mean, judge.sd, judge.mass))
         table.add_row(judge.judge, str(judge.ok), str(judge.skipped), str(judge.abstained), str(judge.failed), *numbers)
@@ -81,7 +84,7 @@ def _judges(figures: Figures) -> Table:
 
 
 def _outcome(figures: Figures) -> Table:
-    table = _table(
+    table = figure_table(
         f"{figures.prompts} prompts = {figures.pairs} pairs + {figures.drops} dropped", "outcome", "why", "n"
     )
     for cause, count in figures.causes.items():
@@ -97,14 +100,14 @@ def show_one_pair(console: Console, root: Path) -> None:
     if not rows:
         return
     messages, chosen, rejected, cause, margin, agreement, rule, period, repeats, trimmed = rows[0]
-    console.print(Panel(_clean(_conversation(messages)), title="prompt", title_align="left"))
-    console.print(Panel(_clean(chosen), title="chosen", title_align="left", border_style="green"))
+    console.print(Panel(clean(_conversation(messages)), title="prompt", title_align="left"))
+    console.print(Panel(clean(chosen), title="chosen", title_align="left", border_style="green"))
     why = (
         f"loop ({rule}): {period} bytes, {repeats:.1f} times" if cause == "loop" else f"{cause}: margin {_two(margin)}"
     )
     why += ", cut after a few periods" if trimmed else ""
     why += f", agreement {_two(agreement)}" if agreement is not None else ""
-    console.print(Panel(_clean(rejected), title=f"rejected; {why}", title_align="left", border_style="red"))
+    console.print(Panel(clean(rejected), title=f"rejected; {why}", title_align="left", border_style="red"))
 
 
 def _conversation(messages: object) -> str:
@@ -119,13 +122,15 @@ def _two(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else "-"
 
 
-def _clean(value: object) -> Text:
+def clean(value: object) -> Text:
     """Model output never gets to speak to the terminal: control characters are shown, not obeyed."""
     return Text("".join(_visible(character) for character in str(value)))
 
 
 def _visible(character: str) -> str:
-    return character if character.isprintable() or character == "\n" else f"\\x{ord(character):02x}"
+    if character.isprintable() or character in _HARMLESS or unicodedata.category(character) == "Zs":
+        return character
+    return f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{ord(character):04x}"
 
 
 def show_seconds(console: Console, manifest: RunManifest) -> None:
@@ -139,5 +144,5 @@ def show_answer(console: Console, answer: store.Answer) -> None:
     for column in answer.columns:
         table.add_column(column, overflow="fold")
     for row in answer.rows:
-        table.add_row(*(_clean("NULL" if value is None else value) for value in row))
+        table.add_row(*(clean("NULL" if value is None else value) for value in row))
     console.print(table)

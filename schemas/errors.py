@@ -3,7 +3,7 @@
     FactoryError
     ├── Fixable                something must be changed first; a retry cannot help (exit code 2)
     │   ├── RecipeError        a recipe, or what it names, is not usable
-    │   ├── SourceError        a file of prompts cannot be read as one
+    │   ├── SourceError        a file of prompts, or of answers, cannot be read as one
     │   ├── DriftError         a run folder was made with another recipe
     │   ├── SchemaError        a stored table is not of the form this version writes
     │   ├── StorageError       the run folder cannot be written: no room, no right, not a folder
@@ -33,7 +33,7 @@ class RecipeError(Fixable):
 
 
 class SourceError(Fixable):
-    """A file of prompts cannot be read as one."""
+    """A file of prompts, or of answers, cannot be read as one."""
 
 
 class DriftError(Fixable):

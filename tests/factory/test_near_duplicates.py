@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.near_duplicates import GRAM, Echo, End, echo
+from factory.near_duplicates import GRAM, SHORT_GRAM, Echo, End, echo
 from tests.loop_texts import PROSE
 
 
@@ -14,8 +14,8 @@ def oracle(raw: bytes, end: End) -> Echo | None:
     """The definition gram by gram: the end by what stands at so many places before, the echo by what stands at one."""
     places: dict[bytes, list[int]] = {}
     before, apart = [], []
-    for at in range(len(raw) - GRAM + 1):
-        seen = places.setdefault(raw[at : at + GRAM], [])
+    for at in range(len(raw) - end.gram + 1):
+        seen = places.setdefault(raw[at : at + end.gram], [])
         before.append(len(seen))
         apart.append(at - seen[-1] if seen else 0)
         seen.append(at)
@@ -45,15 +45,24 @@ def drifting(draw: st.DrawFn) -> bytes:
     return b"".join(parts)
 
 
-@given(drifting(), st.integers(1, 3), st.integers(1, 9), st.integers(48, 300), st.sampled_from((0.0, 0.25, 0.5)))
-def test_echo_drifting_text_equals_the_definition(raw: bytes, times: int, cost: int, size: int, share: float) -> None:
-    end = End(times, cost, size, share)
+@given(
+    drifting(),
+    st.integers(1, 4),
+    st.integers(1, 9),
+    st.integers(48, 300),
+    st.sampled_from((0.0, 0.25, 0.5)),
+    st.sampled_from((8, SHORT_GRAM, 17, GRAM)),
+)
+def test_echo_drifting_text_equals_the_definition(
+    raw: bytes, times: int, cost: int, size: int, share: float, gram: int
+) -> None:
+    end = End(times, cost, size, share, gram)
     found, expected = echo(raw, [end]), oracle(raw, end)
     assert found in (expected, None)
-    if found is None and expected is not None:  # then a glance found less than a quarter of the end said before
-        last, start = len(raw) - GRAM, len(raw) - end.shortest(raw)
+    if found is None and expected is not None:  # then a glance found too few of the end's grams said before
+        last, start = len(raw) - gram, len(raw) - end.shortest(raw)
         places = range(start, last, max(1, (last - start) // 8))
-        assert sum(raw[at : at + GRAM] in raw[: at + GRAM - 1] for at in places) < 2
+        assert sum(raw[at : at + gram] in raw[: at + gram - 1] for at in places) < end.glances
 
 
 @pytest.mark.parametrize("size", [1000, 3000])

@@ -63,7 +63,7 @@ def test_cli_help_names_every_verb(prefactory: Command) -> None:
     ended = prefactory("--help")
 
     assert ended.code == 0
-    for verb in ("run", "sample", "rollout", "judge", "pair", "export", "plan", "status", "query", "judges"):
+    for verb in ("run", "sample", "rollout", "judge", "pair", "export", "plan", "status", "query", "loops", "judges"):
         assert f" {verb} " in ended.out
 
 
