@@ -168,7 +168,7 @@ def test_exact_any_unit_until_the_cap_points_at_a_second_copy(unit: str, copies:
 # --- the rules at their bounds ---
 
 
-@pytest.mark.parametrize(("share", "kind"), [(0.52, Loop.HARD), (0.45, Loop.SOFT), (0.15, Loop.CLEAN)])
+@pytest.mark.parametrize(("share", "kind"), [(0.56, Loop.HARD), (0.45, Loop.SOFT), (0.15, Loop.CLEAN)])
 def test_template_share_decides(share: float, kind: Loop) -> None:
     loop = numbered(10, 25, FACT)
     text = (DIGITS + LETTERS)[: round(len(loop) * (1 - share) / share)] + loop
