@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup lint clean
+.PHONY: run test setup lint loop-peers clean
 
 run: setup
 	@$(BIN)/prefactory run recipes/laptop.yaml
@@ -18,6 +18,10 @@ lint: setup
 
 setup:
 	@$(PYTHON) scripts/bootstrap.py
+
+# What `python -m benchmarks.loops` compares the detector with; nothing else needs it.
+loop-peers: setup
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group peers -c constraints/cpu.txt
 
 clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache
