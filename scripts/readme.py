@@ -1,7 +1,8 @@
 """Put real output into README.md, so that nothing there was typed by hand.
 
 make run 2>&1 | tee run.log; make test 2>&1 | tee test.log
-.venv/bin/python scripts/readme.py run.log test.log
+make loop-peers; .venv/bin/python -m benchmarks.loops | tee loops.log
+.venv/bin/python scripts/readme.py run.log test.log loops.log
 """
 
 import re
@@ -45,6 +46,13 @@ def end_of_test(log: str) -> str:
     return "\n".join(line.strip("= ") for line in log.splitlines() if any(words in line for words in closing))
 
 
+def detectors(log: str) -> str:
+    """How right the loop detectors are, and how fast: the first tables of the benchmark."""
+    lines = [line.rstrip() for line in log.splitlines()]
+    first, behind = (next(n for n, line in enumerate(lines) if line.startswith(at)) for at in ("Hard loops", "Seconds"))
+    return "\n".join(lines[first:behind])
+
+
 def answer() -> str:
     command = [str(ROOT / ".venv/bin/prefactory"), "query", "runs/laptop", QUERY]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -52,11 +60,17 @@ def answer() -> str:
 
 
 def main() -> None:
-    run_log, test_log = (Path(name).read_text() for name in sys.argv[1:3])
+    run_log, test_log, loops_log = (Path(name).read_text() for name in sys.argv[1:4])
     path = ROOT / "README.md"
     readme = path.read_text()
     figures, pair = end_of_run(run_log)
-    for name, text in (("run", figures), ("pair", pair), ("test", end_of_test(test_log)), ("query", answer())):
+    for name, text in (
+        ("run", figures),
+        ("pair", pair),
+        ("test", end_of_test(test_log)),
+        ("query", answer()),
+        ("loops", detectors(loops_log)),
+    ):
         readme = fill(readme, name, text)
     path.write_text(readme)
 
