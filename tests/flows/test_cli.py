@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -456,7 +457,11 @@ def test_run_stopped_says_so_and_goes_on_later(
     fake_engine.faults = whenever(lambda _: len(fake_engine.questions) > 10, slowly(20))
     path = write_recipe()
     with subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", path, "--plain"], stderr=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, "-m", "flows.cli", "run", path, "--plain"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # a shell's background jobs ignore SIGINT
     ) as process:
         while len(fake_engine.questions) < 20:
             assert process.poll() is None
