@@ -25,6 +25,7 @@ class Desk:
 
     journal: Journal
     done: Callable[[], None]
+    say: Callable[[str], None] = lambda _: None
     failures: dict[str, str] = field(default_factory=dict)
     sent: int = 0  # requests that were not in the journal
 

@@ -8,9 +8,10 @@ EngineUnavailable and EngineTimeout (try again, which was done `TRIES` times).
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import aiohttp
@@ -18,7 +19,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
-from factory.protocol import Body, Wire, read_completion
+from factory.protocol import Body, Wire, read_reply
 from schemas.chat import Completion, Request
 from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, Fixable, RequestRejected, Transient
 
@@ -85,6 +86,11 @@ class Engine:
     def __post_init__(self) -> None:
         self._replicas = [Replica(url, asyncio.Semaphore(self.concurrency)) for url in self.urls]
 
+    @property
+    def capacity(self) -> int:
+        """Requests that may be in flight, over all servers."""
+        return self.concurrency * len(self.urls)
+
     async def complete(self, request: Request) -> Completion:
         """One answer. Raises RequestRejected, EngineRefused, EngineUnavailable or EngineTimeout."""
         untried = list(self._replicas)
@@ -131,8 +137,10 @@ class Engine:
         ):
             with attempt:
                 self.sent += 1
-                content = await post_json(self.client, f"{replica.url}/chat/completions", body)
-                return read_completion(request.request_id, content)
+                began = time.monotonic()
+                content = await post_json(self.client, self.wire.address(replica.url, request), body)
+                seconds = round(time.monotonic() - began, 4)
+                return replace(read_reply(request, content), seconds=seconds)
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _wait(self, state: RetryCallState) -> float:

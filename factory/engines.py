@@ -30,7 +30,7 @@ def digest_of(ref: ModelRef, cache: Path, say: Progress) -> str:
 def model_refs(recipe: Recipe) -> dict[str, ModelRef]:
     """Every model of the run by the name of its role: `policy`, and each judge's that names one of its own."""
     refs = {"policy": recipe.policy}
-    return refs | {seat.judge: seat.model for seat in recipe.jury.judges if seat.model is not None}
+    return refs | {ref.seat: ref.model for ref in recipe.jury.judges if ref.model is not None}
 
 
 @dataclass

@@ -118,7 +118,7 @@ def _size(pairs: int) -> str:
 def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, splits: dict[str, int]) -> list[str]:
     dropped = ", ".join(f"{reason} {count}" for reason, count in counted.dropped.items()) or "none"
     causes = ", ".join(f"{cause} {count}" for cause, count in counted.causes.items())
-    judges = ", ".join(f"{seat.judge} ({_called((seat.model or recipe.policy).model)})" for seat in recipe.jury.judges)
+    judges = ", ".join(f"{seat.seat} ({_called((seat.model or recipe.policy).model)})" for seat in recipe.jury.judges)
     return [
         f"# {recipe.name}\n",
         f"Preference pairs whose two sides were both written by `{_called(recipe.policy.model)}`: each prompt was answered "

@@ -23,7 +23,10 @@ class Stage(StrEnum):
     ROLLOUTS = "rollouts"
     VERDICTS = "verdicts"
     SPREADS = "spreads"  # how widely each judge scores within a prompt, pooled over the run
+    BALANCE = "balance"  # which forced loops make pairs, where the recipe caps their share
+    CONFIRMATIONS = "confirmations"  # the final pair seen in both orders, where the recipe asks for it
     PAIRS = "pairs"
+    TRUST = "trust"  # what the jury is worth, measured on the run itself
     EXPORT = "export"
 
 
@@ -31,9 +34,12 @@ class Stage(StrEnum):
 _OWN = {
     Stage.PROMPTS: ("seed", "prompts.", "sources."),
     Stage.ROLLOUTS: ("policy.", "rollouts.", "models.", "detector"),
-    Stage.VERDICTS: ("jury.judges", "jury.verifiers", "rubrics."),
+    Stage.VERDICTS: ("jury.judges", "jury.verifiers", "jury.cascade", "jury.trust", "rubrics."),
     Stage.SPREADS: (),
-    Stage.PAIRS: ("jury.", "pairing."),
+    Stage.BALANCE: ("jury.", "pairing.", "weights"),
+    Stage.CONFIRMATIONS: (),
+    Stage.PAIRS: (),
+    Stage.TRUST: (),
     Stage.EXPORT: (),
 }
 
@@ -48,11 +54,21 @@ def full_identity(recipe: Recipe, provenance: Provenance) -> dict[str, str]:
     ):
         found |= {f"{group}.{name}": json.dumps(digest) for name, digest in values.items()}
     found["detector"] = json.dumps(provenance.detector)
+    if provenance.weights:
+        found["weights"] = json.dumps(provenance.weights)
     return found
 
 
-def provenance(models: Mapping[str, str], rubrics: Mapping[str, str], sources: Mapping[str, str]) -> Provenance:
-    return Provenance(models=dict(models), rubrics=dict(rubrics), sources=dict(sources), detector=DETECTOR_VERSION)
+def provenance(
+    models: Mapping[str, str], rubrics: Mapping[str, str], sources: Mapping[str, str], weights: str | None = None
+) -> Provenance:
+    return Provenance(
+        models=dict(models),
+        rubrics=dict(rubrics),
+        sources=dict(sources),
+        detector=DETECTOR_VERSION,
+        weights=weights,
+    )
 
 
 def decides(stage: Stage, field: str) -> bool:

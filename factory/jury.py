@@ -2,11 +2,8 @@
 
 Pure: rows in, rows out. The rule that must not break: what is missing never becomes a number. A judge counts for a
 prompt only where it scored every rollout that was to be judged there (else its leniency leaks into the comparison), and
-then all judges' scores are compared within the prompt alone.
-
-    d[j,i] = s[j,i] - mean over i of s[j,·]      within the prompt: leniency and difficulty cancel
-    z[j,i] = d[j,i] / sigma[j]                   sigma[j]: judge j's within-prompt SD, pooled over the run
-    S[i]   = mean over j of z[j,i]
+then all judges' scores are compared within the prompt alone (`factory.aggregation`). Where a cascade left rollouts out, those
+that every judge which was asked has scored are compared, and the others have no score.
 
 Nothing depends on the order of rows: sums are `math.fsum`, which rounds once, or sums of integers.
 """
@@ -16,18 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from factory.aggregation import Block, Weights, aggregate, centred, scaled
 from judges.base import no_score
-from judges.pointwise import looks_injected
+from judges.quoting import looks_injected
 from judges.registry import find_verifier
 from schemas.recipe import Jury, Pairing
 from schemas.rows import Loop, Rollout, Scorecard, Verdict, VerdictStatus
 
 LOOPED, FAILED_CHECK, UNCHECKED, PROVEN = -2, -1, 0, 1  # the tiers; they rank before any score
 _DEFAULT_PAIRING = Pairing()
+_ALL_ALIKE: Weights = {}
 _GRID = 2**40  # a block's sum of squares is kept in units of 2**-40, so that differences under 1e-6 are none
 _ASKED_AGAIN = frozenset({VerdictStatus.FAILED, VerdictStatus.UNREADABLE})  # a refusal never; the rest would not change
-
-Block = Mapping[str, float]  # one judge's raw scores of one prompt, by rollout_id
 
 
 class Bar(StrEnum):
@@ -106,22 +103,57 @@ def skipped_verdicts(rollouts: Sequence[Rollout], names: Sequence[str]) -> tuple
     return tuple(no_score(rollout, name, status) for rollout, status in looped + repeated for name in names)
 
 
-def quorum(jury: Jury) -> int:
-    """How many judges must count: max(2, ceil(2J/3)), one of a jury of one, or what the recipe says."""
-    judges = len(jury.judges)
-    return jury.quorum or (1 if judges == 1 else max(2, math.ceil(2 * judges / 3)))
+def quorum(jury: Jury, weights: Weights = _ALL_ALIKE) -> int:
+    """How many judges must count: max(2, ceil(2J/3)), one of a jury of one, or what the recipe says.
+
+    J leaves out the judges that gold has silenced, and a quorum is never more than J.
+    """
+    judges = max(1, len(listened_to(jury, weights)))
+    return min(judges, jury.quorum or max(2, math.ceil(2 * judges / 3)))
+
+
+def listened_to(jury: Jury, weights: Weights) -> tuple[str, ...]:
+    """The seats whose opinion weighs anything."""
+    return tuple(seat for seat in jury.seats if weights.get(seat, 1.0) > 0)
+
+
+def settled_without(verdicts: Iterable[Verdict]) -> frozenset[str]:
+    """The judges that a cascade did not ask about a prompt at all."""
+    asked: dict[str, bool] = {}
+    for verdict in verdicts:
+        if verdict.status not in (VerdictStatus.SKIPPED_LOOP, VerdictStatus.SKIPPED_DUPLICATE):
+            asked[verdict.judge] = asked.get(verdict.judge, False) or verdict.status != VerdictStatus.NOT_ASKED
+    return frozenset(judge for judge, was in asked.items() if not was)
 
 
 def blocks(judged: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury) -> dict[str, Block]:
-    """Each judge's raw scores, for the judges that scored every one of `judged`."""
+    """Each judge's raw scores, for the judges that scored every one of `judged` that they were asked about."""
     wanted = {rollout.rollout_id for rollout in judged}
-    found: dict[str, dict[str, float]] = {seat.judge: {} for seat in jury.judges}
+    found: dict[str, dict[str, float]] = {seat: {} for seat in jury.seats}
+    spared: dict[str, set[str]] = {}
     for verdict in verdicts:
-        if verdict.status != VerdictStatus.OK or verdict.score is None:
+        if verdict.judge not in found or verdict.rollout_id not in wanted:
             continue
-        if verdict.judge in found and verdict.rollout_id in wanted:
+        if verdict.status == VerdictStatus.OK and verdict.score is not None:
             found[verdict.judge][verdict.rollout_id] = verdict.score
-    return {judge: block for judge, block in found.items() if wanted and block.keys() == wanted}
+        elif verdict.status == VerdictStatus.NOT_ASKED:
+            spared.setdefault(verdict.judge, set()).add(verdict.rollout_id)
+    return {
+        judge: block
+        for judge, block in found.items()
+        if block and len(block) + len(spared.get(judge, ())) == len(wanted)
+    }
+
+
+def comparable(whole: Mapping[str, Block]) -> dict[str, Block]:
+    """The blocks over the rollouts that are in each of them. A cascade asks fewer and fewer; without one nothing changes."""
+    if not whole:
+        return {}
+    shared = set.intersection(*(set(block) for block in whole.values()))
+    return {
+        judge: block if len(block) == len(shared) else {own: block[own] for own in block if own in shared}
+        for judge, block in whole.items()
+    }
 
 
 def needs_requeue(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury) -> bool:
@@ -130,7 +162,7 @@ def needs_requeue(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury
     whole = blocks(judged, verdicts, jury)
     status = {(verdict.judge, verdict.rollout_id): verdict.status for verdict in verdicts}
     mendable = 0
-    for judge in {seat.judge for seat in jury.judges} - whole.keys():
+    for judge in set(jury.seats) - whole.keys():
         said = {status.get((judge, rollout.rollout_id), VerdictStatus.FAILED) for rollout in judged}
         mendable += bool(judged) and said <= _ASKED_AGAIN | {VerdictStatus.OK}
     return len(whole) < quorum(jury) <= len(whole) + mendable
@@ -152,7 +184,7 @@ class PooledSpread:
     def add(self, rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury) -> None:
         """One prompt's rollouts and verdicts."""
         for judge, block in blocks(candidates(rollouts).judged, verdicts, jury).items():
-            squares = math.fsum(d * d for d in _centred(block).values())
+            squares = math.fsum(d * d for d in centred(block).values())
             self._count(judge, round(squares * _GRID), len(block) - 1)
 
     def merge(self, other: "PooledSpread") -> None:
@@ -170,11 +202,6 @@ class PooledSpread:
             for judge, squares in sorted(self.squares.items())
             if squares > 0 and self.degrees[judge] > 0
         }
-
-
-def _centred(block: Block) -> dict[str, float]:
-    mean = math.fsum(block.values()) / len(block)
-    return {rollout_id: score - mean for rollout_id, score in block.items()}
 
 
 def tier(rollout_id: str, verdicts: Iterable[Verdict], jury: Jury) -> int:
@@ -231,31 +258,34 @@ def score_prompt(
     jury: Jury,
     sigmas: Mapping[str, float],
     pairing: Pairing = _DEFAULT_PAIRING,
+    weights: Weights = _ALL_ALIKE,
 ) -> tuple[Scorecard, ...]:
     """One scorecard for each rollout, in slot order; a duplicate stands where the judged rollout of its text stands.
 
     `sigmas` is PooledSpread's, over the whole run. A judge without one is left out, but for a prompt with one judged
-    rollout, where there is nothing to tell apart and every z is 0. `pairing` has a say in `eligible` alone.
+    rollout, where there is nothing to tell apart and every score is 0. `pairing` says how scores are aggregated, and has a say
+    in `eligible`. `weights` is by judge; one of weight 0 is not heard.
     """
     who = candidates(rollouts)
     whole = blocks(who.judged, verdicts, jury)
-    heard = {judge: block for judge, block in sorted(whole.items()) if judge in sigmas or len(block) == 1}
-    scaled = [_scaled(block, sigmas.get(judge, 1.0)) for judge, block in heard.items()]
+    heard = heard_blocks(whole, jury, sigmas, weights)
+    scores = aggregate(pairing.aggregation, heard, dict.fromkeys(heard, 1.0) | dict(sigmas), weights) if heard else {}
+    z_scores = [scaled(block, sigmas.get(judge, 1.0)) for judge, block in heard.items()]
     barred = bars(rollouts, verdicts, jury, pairing)
-    left_out = _left_out(jury, whole, heard) if who.judged else ()
+    left_out = _left_out(jury, whole, heard, verdicts, weights) if who.judged else ()
     same_text = {duplicate.rollout.rollout_id: duplicate.of for duplicate in who.duplicates}
     cards = []
     for rollout in sorted(rollouts, key=slot_order):
         own = rollout.rollout_id
         like = same_text.get(own, own)
-        z = [block[like] for block in scaled if like in block]
+        z = [block[like] for block in z_scores if like in block]
         bar = barred[own]
         cards.append(
             Scorecard(
                 prompt_id=prompt_id,
                 rollout_id=own,
                 tier=LOOPED if bar is Bar.LOOPED else tier(like, verdicts, jury),
-                score=math.fsum(z) / len(z) if z else None,
+                score=scores.get(like),
                 spread=_sample_sd(z),
                 judges=len(heard),
                 eligible=bar is None,
@@ -265,8 +295,17 @@ def score_prompt(
     return tuple(cards)
 
 
-def _scaled(block: Block, sigma: float) -> Block:
-    return {rollout_id: d / sigma for rollout_id, d in _centred(block).items()}
+def heard_blocks(
+    whole: Mapping[str, Block], jury: Jury, sigmas: Mapping[str, float], weights: Weights
+) -> dict[str, Block]:
+    """The blocks that are aggregated: of judges that weigh something and tell answers apart, over the same rollouts."""
+    listened = listened_to(jury, weights)
+    heard = {
+        judge: block
+        for judge, block in sorted(whole.items())
+        if judge in listened and (judge in sigmas or len(block) == 1)
+    }
+    return comparable(heard)
 
 
 def _sample_sd(values: Sequence[float]) -> float | None:
@@ -277,8 +316,22 @@ def _sample_sd(values: Sequence[float]) -> float | None:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def _left_out(jury: Jury, whole: Mapping[str, Block], heard: Mapping[str, Block]) -> tuple[str, ...]:
-    names = [seat.judge for seat in jury.judges]
-    incomplete = [f"{name} did not score every answer" for name in names if name not in whole]
-    silent = [f"{name} tells no two answers apart" for name in names if name in whole and name not in heard]
-    return (*incomplete, *silent)
+def _left_out(
+    jury: Jury,
+    whole: Mapping[str, Block],
+    heard: Mapping[str, Block],
+    verdicts: Sequence[Verdict],
+    weights: Weights,
+) -> tuple[str, ...]:
+    spared, listened = settled_without(verdicts), listened_to(jury, weights)
+    notes = []
+    for name in jury.seats:
+        if name in spared:
+            notes.append(f"{name} was not needed")
+        elif name not in whole:
+            notes.append(f"{name} did not score every answer")
+        elif name not in listened:
+            notes.append(f"{name} weighs nothing")
+        elif name not in heard:
+            notes.append(f"{name} tells no two answers apart")
+    return tuple(notes)

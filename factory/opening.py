@@ -11,7 +11,9 @@ from pathlib import Path
 
 import platformdirs
 
+from factory.deciding import Bench
 from factory.engines import digest_of, model_refs
+from factory.gold import read_weights
 from factory.identity import Stage, drift, full_identity, provenance
 from factory.progress import Progress
 from factory.prompts import source_digests
@@ -19,9 +21,12 @@ from factory.recipe_file import write_recipe
 from factory.run import RunFolder, refuse_drift, run_folder
 from factory.shards import Work, now
 from judges.base import Judge
-from judges.registry import find_judge, find_verifier
+from judges.registry import confirming, find_verifier, seated
+from schemas.errors import RecipeError
 from schemas.manifest import Provenance, RunManifest
-from schemas.recipe import Recipe
+from schemas.recipe import JudgeRef, Recipe
+
+RUBRIC_CHARS = 20_000
 
 
 def cache_folder() -> Path:
@@ -35,13 +40,45 @@ class Opened:
 
     work: Work
     judges: Mapping[str, Judge]
+    bench: Bench
 
 
 def jury_of(recipe: Recipe) -> dict[str, Judge]:
     """The judges by name, in the recipe's order. Raises RecipeError for a name that is no judge's or verifier's."""
     for name in recipe.jury.verifiers:
         find_verifier(name)
-    return {seat.judge: find_judge(seat.judge) for seat in recipe.jury.judges}
+    return {ref.seat: seated(ref, rubric_of(ref)) for ref in recipe.jury.judges}
+
+
+def bench_of(recipe: Recipe) -> tuple[Bench, str | None]:
+    """What decisions rest on, and the digest of the weights. Raises RecipeError."""
+    pairing, jury = recipe.pairing, recipe.jury
+    if pairing.aggregation == "gold_log_odds" and pairing.weights is None:
+        raise RecipeError(
+            "pairing.aggregation: 'gold_log_odds' wants pairing.weights; `prefactory judges calibrate` writes them"
+        )
+    weights, digest = read_weights(pairing.weights, jury.seats) if pairing.weights else ({}, None)
+    pairwise = {ref.seat: confirming(ref, rubric_of(ref)) for ref in jury.judges} if jury.confirm else {}
+    return Bench(weights, {seat: judge for seat, judge in pairwise.items() if judge is not None}), digest
+
+
+def rubric_of(ref: JudgeRef) -> str | None:
+    """The words of a seat's own rubric file; None: it has none. Raises RecipeError where it cannot be used."""
+    if ref.rubric is None:
+        return None
+    at = f"jury.judges: {ref.seat}: rubric {ref.rubric}"
+    try:
+        raw = ref.rubric.read_bytes()
+        text = raw.decode("utf-8").strip()
+    except OSError as error:
+        raise RecipeError(f"{at}: cannot be read ({error.strerror}); name a text file") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"{at}: is not UTF-8 text; save it as such") from None
+    if not text:
+        raise RecipeError(f"{at}: is empty; write what the grades 1 to 9 mean")
+    if len(text) > RUBRIC_CHARS:
+        raise RecipeError(f"{at}: has {len(text)} characters; {RUBRIC_CHARS} are the most")
+    return text
 
 
 def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) -> Opened:
@@ -51,10 +88,12 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) ->
     have changed; None lets no deciding field change. Raises RecipeError, ModelError, DriftError, StorageError.
     """
     judges = jury_of(recipe)
+    bench, weights = bench_of(recipe)
     run = RunFolder(run_folder(recipe))
     models = {role: digest_of(ref, cache_folder(), progress) for role, ref in model_refs(recipe).items()}
     rubrics = {name: judge.digest for name, judge in judges.items()}
-    made_from = provenance(models, rubrics, source_digests(recipe.prompts))
+    rubrics |= {f"{name}.pairwise": judge.digest for name, judge in bench.confirming.items()}
+    made_from = provenance(models, rubrics, source_digests(recipe.prompts), weights)
     identity = full_identity(recipe, made_from)
     before = run.manifest()
     if before is not None:
@@ -62,7 +101,7 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) ->
     if before is None or before.identity != identity:
         write_recipe(recipe, run.recipe_path)
         run.write_manifest(_manifest(recipe, identity, made_from, before))
-    return Opened(Work(run, recipe, identity, progress), judges)
+    return Opened(Work(run, recipe, identity, progress), judges, bench)
 
 
 def _not_begun(run: RunFolder) -> Stage | None:

@@ -9,14 +9,26 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from factory.jury import FAILED_CHECK, Bar, Block, Candidates, bars, blocks, candidates, quorum
+from factory.aggregation import TIE, Block, Weights, weight
+from factory.jury import (
+    FAILED_CHECK,
+    Bar,
+    Candidates,
+    bars,
+    blocks,
+    candidates,
+    heard_blocks,
+    listened_to,
+    quorum,
+    settled_without,
+)
 from factory.trimming import trim
 from schemas.recipe import Jury, Pairing
 from schemas.rows import Cause, Dropped, DropReason, Loop, LoopEvidence, Pair, Prompt, Rollout, Scorecard, Verdict
 
 Trim = Callable[[str, Sequence[int] | None, LoopEvidence, int], tuple[str, tuple[int, ...] | None]]
 
-_TIE = 1e-6  # raw scores nearer than this are equal: the same grain as the pooled spread's
+_ALL_ALIKE: Weights = {}
 _ROUNDING = 1e-9  # so that 2 judges of 3 meet a share written as 0.666666667
 
 
@@ -31,16 +43,24 @@ class _Case:
     opinions: Mapping[str, Block]
     jury: Jury
     pairing: Pairing
+    weights: Weights
+    spared: frozenset[str]  # judges that a cascade did not ask
 
     @property
     def judges(self) -> int:
         """How many count for this prompt. A judge that tells nothing apart is not among them."""
         return self.cards[self.who.judged[0].rollout_id].judges
 
+    @property
+    def compared(self) -> list[Rollout]:
+        """The judged rollouts that have a score: all of them, or those that a cascade kept to the end."""
+        return [rollout for rollout in self.who.judged if self.cards[rollout.rollout_id].score is not None]
+
     def score(self, rollout: Rollout) -> float:
-        """S of a judged rollout. With a quorum there is always one."""
+        """S of one that is compared."""
         score = self.cards[rollout.rollout_id].score
-        return -math.inf if score is None else score
+        assert score is not None, "only rollouts with a score are compared"
+        return score
 
     def tier(self, rollout: Rollout) -> int:
         return self.cards[rollout.rollout_id].tier
@@ -67,10 +87,18 @@ def pair_prompt(
     jury: Jury,
     pairing: Pairing,
     trim: Trim = trim,
+    *,
+    sigmas: Mapping[str, float] | None = None,
+    weights: Weights = _ALL_ALIKE,
+    may_use_loop: bool = True,
 ) -> Pair | Dropped:
     """One prompt's rollouts to its pair, or why it has none. The rows may be in any order.
 
-    Who may be chosen is worked out anew from `pairing`, so that a changed recipe needs no new scorecards.
+    `sigmas` and `weights` are what the scorecards were made with; a judge without a sigma tells nothing apart and has no
+    say in the agreement (None: every judge has one).
+
+    Who may be chosen is worked out anew from `pairing`, so that a changed recipe needs no new scorecards. Where
+    `may_use_loop` is False the run has enough pairs made by loops (`factory.loop_share`): the others are compared.
     """
     who = candidates(rollouts)
     case = _Case(
@@ -78,19 +106,32 @@ def pair_prompt(
         who=who,
         barred=bars(rollouts, verdicts, jury, pairing),
         cards={card.rollout_id: card for card in scorecards},
-        opinions=blocks(who.judged, verdicts, jury),
+        opinions=_opinions(who, verdicts, jury, sigmas, weights),
         jury=jury,
         pairing=pairing,
+        weights=weights,
+        spared=settled_without(verdicts),
     )
     dropped = _too_few(case) or _none_to_choose(case) or _short_of_quorum(case)
     if dropped:
         return dropped
-    chosen = max(_eligible(case), key=case.score)  # of equal ones the first: they are in slot order
-    return _against_loop(case, chosen, trim) if who.loops else _against_worst(case, chosen)
+    eligible = [rollout for rollout in case.compared if case.barred[rollout.rollout_id] is None]
+    if not eligible:
+        return case.drop(DropReason.NO_CHOSEN, "what was compared to the end may not be chosen")
+    chosen = max(eligible, key=case.score)  # of equal ones the first: they are in slot order
+    if who.loops and may_use_loop:
+        return _against_loop(case, chosen, trim)
+    if len(case.compared) < 2:
+        return case.drop(DropReason.LOOP_SHARE, "without the loop there is nothing to compare with")
+    return _against_other(case, chosen)
 
 
-def _eligible(case: _Case) -> list[Rollout]:
-    return [rollout for rollout in case.who.judged if case.barred[rollout.rollout_id] is None]
+def _opinions(
+    who: Candidates, verdicts: Sequence[Verdict], jury: Jury, sigmas: Mapping[str, float] | None, weights: Weights
+) -> Mapping[str, Block]:
+    """The raw scores that were aggregated."""
+    whole = blocks(who.judged, verdicts, jury)
+    return heard_blocks(whole, jury, dict.fromkeys(whole, 1.0) if sigmas is None else sigmas, weights)
 
 
 def _too_few(case: _Case) -> Dropped | None:
@@ -131,10 +172,11 @@ def _none_to_choose(case: _Case) -> Dropped | None:
 
 
 def _short_of_quorum(case: _Case) -> Dropped | None:
-    wanted = quorum(case.jury)
-    if case.judges >= wanted:
+    asked = [seat for seat in listened_to(case.jury, case.weights) if seat not in case.spared]
+    wanted = min(quorum(case.jury, case.weights), len(asked))
+    if case.judges >= max(1, wanted):
         return None
-    detail = f"{case.judges} of {len(case.jury.judges)} judges count, the quorum is {wanted}"
+    detail = f"{case.judges} of {len(asked)} judges count, the quorum is {wanted}"
     return case.drop(DropReason.NO_QUORUM, detail)
 
 
@@ -149,24 +191,37 @@ def _against_loop(case: _Case, chosen: Rollout, trim: Trim) -> Pair | Dropped:
     return case.drop(DropReason.ALL_SAME, "a loop, once cut, is the chosen answer")
 
 
-def _against_worst(case: _Case, chosen: Rollout) -> Pair | Dropped:
-    """The worst by (tier, S). Only a failed check spares the jury from having to be clear about it."""
-    others = [rollout for rollout in case.who.judged if rollout is not chosen]
-    worst = min(others, key=lambda rollout: (case.tier(rollout), case.score(rollout)))  # of equal ones the first
-    margin = case.score(chosen) - case.score(worst)
-    agreement = _agreement(case, chosen, worst)
-    failed = case.tier(worst) == FAILED_CHECK
-    unclear = None if failed else _unclear(case, chosen, worst, margin, agreement)
+def _against_other(case: _Case, chosen: Rollout) -> Pair | Dropped:
+    """The worst by (tier, S), or with `hard_negative` the best one that is clearly worse than the chosen."""
+    others = [rollout for rollout in case.compared if rollout is not chosen]
+    ordered = sorted(others, key=lambda rollout: (case.tier(rollout), case.score(rollout)))  # of equal ones the first
+    if case.pairing.rejected == "hard_negative":
+        clear = [other for other in reversed(ordered) if isinstance(_against(case, chosen, other), Pair)]
+        ordered = clear or ordered
+    return _against(case, chosen, ordered[0])
+
+
+def _against(case: _Case, chosen: Rollout, other: Rollout) -> Pair | Dropped:
+    """Only a failed check spares the jury from having to be clear about it."""
+    margin = case.score(chosen) - case.score(other)
+    agreement = _agreement(case, chosen, other)
+    failed = case.tier(other) == FAILED_CHECK
+    unclear = None if failed else _unclear(case, chosen, other, margin, agreement)
     if dropped := unclear or _below_floor(case, chosen):
         return dropped
-    rejected = _Rejected(worst, worst.answer, worst.token_ids, trimmed=False)
+    rejected = _Rejected(other, other.answer, other.token_ids, trimmed=False)
     return _pair(case, chosen, rejected, Cause.VERIFIER if failed else Cause.JURY, margin, agreement)
 
 
 def _agreement(case: _Case, chosen: Rollout, rejected: Rollout) -> float:
-    """Share of the judges that count whose own score is strictly higher for the chosen one."""
-    for_chosen = sum(block[chosen.rollout_id] - block[rejected.rollout_id] > _TIE for block in case.opinions.values())
-    return for_chosen / case.judges
+    """Share of the weight of the judges that count whose own score is strictly higher for the chosen one."""
+    own = {judge: weight(judge, case.weights) for judge in case.opinions}
+    for_chosen = math.fsum(
+        own[judge]
+        for judge, block in case.opinions.items()
+        if block[chosen.rollout_id] - block[rejected.rollout_id] > TIE
+    )
+    return for_chosen / math.fsum(own.values())
 
 
 def _unclear(case: _Case, chosen: Rollout, worst: Rollout, margin: float, agreement: float) -> Dropped | None:
@@ -174,7 +229,7 @@ def _unclear(case: _Case, chosen: Rollout, worst: Rollout, margin: float, agreem
         figures = f"{case.score(chosen):.3f} - {case.score(worst):.3f} = {margin:.3f}"
         return case.drop(DropReason.BELOW_MARGIN, f"{figures}, the margin is {case.pairing.margin:.3f}")
     if agreement + _ROUNDING < case.pairing.agreement:
-        figures = f"{agreement:.3f} of {case.judges} judges agree"
+        figures = f"{agreement:.3f} of the weight of {case.judges} judges agrees"
         return case.drop(DropReason.BELOW_AGREEMENT, f"{figures}, wanted are {case.pairing.agreement:.3f}")
     return None
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import httpx
 
 from factory.engine import get_json, post_json
-from factory.protocol import Ability, Body, Wire, read_completion
-from schemas.chat import Completion, Message, Request, Role, Sampling
+from factory.protocol import Ability, Body, Wire, read_completion, read_reply
+from schemas.chat import Completion, Message, Request, Role, Sampling, Task
 from schemas.errors import EngineRefused, EngineUnavailable, RequestRejected
 
 LOST: dict[Ability, str] = {
@@ -23,6 +23,7 @@ LOST: dict[Ability, str] = {
     Ability.REPETITION_DETECTION: "loops run on to max_tokens (or their finish reason is renamed on the way); "
     "they are still found afterwards",
     Ability.CHOICES: "a judge's answer is not held to one digit: more of its replies will be unreadable",
+    Ability.JSON_SCHEMA: "a listwise judge's answer is not held to its form: more of its replies will be unreadable",
     Ability.LOGPROBS: "a judge's score is its one digit instead of the mean over all digits: more ties, more drops",
 }
 DIGITS = tuple("123456789")
@@ -40,6 +41,8 @@ class Probed:
 
     def missing(self) -> list[str]:
         """A line for each missing ability, with what is lost without it."""
+        if self.wire.rewards:
+            return []
         return [f"{ability}: {lost}" for ability, lost in LOST.items() if ability not in self.wire.abilities]
 
 
@@ -47,7 +50,12 @@ async def probe(client: httpx.AsyncClient, url: str, model: str) -> Probed:
     """Raises EngineRefused where no model server answers under `url`, EngineUnavailable where nothing does."""
     served = await served_name(client, url, model)
     plain = Wire(served, frozenset())
-    await _ask(client, url, plain, _PLAIN)
+    try:
+        await _ask(client, url, plain, _PLAIN)
+    except (EngineRefused, RequestRejected):
+        if await _rewards(client, url, plain):
+            return Probed(Wire(served, frozenset(), rewards=True), None)
+        raise
     shown = [ability for ability, show in _SHOWS.items() if await show(client, url, served)]
     abilities = frozenset(shown)
     mass = await _digit_mass(client, url, served) if Ability.LOGPROBS in abilities else None
@@ -145,6 +153,35 @@ async def _choices(client: httpx.AsyncClient, url: str, model: str) -> bool:
     return reply is not None and reply.text.strip() in ("797", "989")
 
 
+async def _json_schema(client: httpx.AsyncClient, url: str, model: str) -> bool:
+    """An object that an unconstrained model would hardly write."""
+    schema = {
+        "type": "object",
+        "properties": {"rain": {"enum": [797, 989]}},
+        "required": ["rain"],
+        "additionalProperties": False,
+    }
+    request = Request("schema", _WORDS, Sampling(max_tokens=32, seed=0), json_schema=json.dumps(schema))
+    reply = await _try(client, url, Wire(model, frozenset({Ability.JSON_SCHEMA})), request)
+    if reply is None:
+        return False
+    try:
+        return json.loads(reply.text) in ({"rain": 797}, {"rain": 989})
+    except ValueError:
+        return False
+
+
+async def _rewards(client: httpx.AsyncClient, url: str, wire: Wire) -> bool:
+    """Whether a server that writes nothing grades a conversation with one number."""
+    conversation = (*_WORDS, Message(Role.ASSISTANT, "Rain falls softly."))
+    request = Request("reward", conversation, Sampling(max_tokens=1, seed=0), task=Task.REWARD)
+    try:
+        content = await post_json(client, wire.address(url, request), wire.body(request))
+    except (EngineRefused, RequestRejected, EngineUnavailable):
+        return False
+    return read_reply(request, content).reward is not None
+
+
 async def _logprobs(client: httpx.AsyncClient, url: str, model: str) -> bool:
     request = Request("logprobs", _NUMBER, Sampling(max_tokens=1, seed=0), top_logprobs=20)
     reply = await _try(client, url, Wire(model, frozenset({Ability.LOGPROBS})), request)
@@ -167,5 +204,6 @@ _SHOWS: dict[Ability, _Show] = {
     Ability.SAMPLERS: _samplers,
     Ability.REPETITION_DETECTION: _repetition_detection,
     Ability.CHOICES: _choices,
+    Ability.JSON_SCHEMA: _json_schema,
     Ability.LOGPROBS: _logprobs,
 }

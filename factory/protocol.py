@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from schemas.chat import Completion, Message, Request, TokenAlternative
-from schemas.errors import EngineUnavailable
+from schemas.chat import Completion, Message, Request, Task, TokenAlternative
+from schemas.errors import EngineRefused, EngineUnavailable
 
 Body = dict[str, Any]
 
@@ -25,6 +25,7 @@ class Ability(StrEnum):
     SAMPLERS = "samplers"  # top_k, min_p, repetition_penalty
     REPETITION_DETECTION = "repetition_detection"
     CHOICES = "choices"  # an answer held to a list of strings
+    JSON_SCHEMA = "json_schema"  # an answer held to a JSON schema
     LOGPROBS = "logprobs"
 
 
@@ -34,9 +35,19 @@ class Wire:
 
     model: str
     abilities: frozenset[Ability] = frozenset(Ability)
+    rewards: bool = False  # a reward model: it grades conversations, and writes nothing
+
+    def address(self, url: str, request: Request) -> str:
+        """Where a request goes. vLLM's classification endpoint lies beside `/v1`, not under it."""
+        if request.task is Task.REWARD:
+            return f"{url.removesuffix('/v1')}/classify"
+        return f"{url}/chat/completions"
 
     def body(self, request: Request) -> Body:
         """The request's JSON body. Only fields that this server understands are in it."""
+        if request.task is Task.REWARD:
+            messages = [_message(message) for message in request.messages]
+            return {"model": self.model, "messages": messages, "use_activation": False}
         sampling = request.sampling
         body: Body = {
             "model": self.model,
@@ -85,6 +96,9 @@ def _extras(request: Request) -> dict[Ability, Body]:
         }
     if request.choices:
         extras[Ability.CHOICES] = {"structured_outputs": {"choice": list(request.choices)}}
+    if request.json_schema:
+        schema = {"name": "reply", "schema": json.loads(request.json_schema), "strict": True}
+        extras[Ability.JSON_SCHEMA] = {"response_format": {"type": "json_schema", "json_schema": schema}}
     if request.top_logprobs:
         extras[Ability.LOGPROBS] = {"logprobs": True, "top_logprobs": request.top_logprobs}
     return extras
@@ -120,15 +134,51 @@ class _Choice(_Reply):
     token_ids: list[int] | None = None
 
 
+class _Cached(_Reply):
+    cached_tokens: int | None = None
+
+
 class _Usage(_Reply):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: _Cached | None = None
 
 
 class _Response(_Reply):
     choices: list[_Choice]
     usage: _Usage | None = None
     prompt_token_ids: list[int] | None = None
+
+
+class _Class(_Reply):
+    probs: list[float]
+
+
+class _Classified(_Reply):
+    data: list[_Class]
+    usage: _Usage | None = None
+
+
+def read_reply(request: Request, content: bytes) -> Completion:
+    """What a server said to a request. Raises EngineUnavailable where the body is no such reply."""
+    if request.task is Task.REWARD:
+        return _read_reward(request.request_id, content)
+    return read_completion(request.request_id, content)
+
+
+def _read_reward(request_id: str, content: bytes) -> Completion:
+    """The one number of a reward model's head. Raises EngineRefused where the head has several: that is a classifier."""
+    try:
+        response = _Classified.model_validate_json(content)
+    except ValidationError as error:
+        raise EngineUnavailable(f"the engine's reply is no classification: {_first_problem(error)}") from error
+    numbers = response.data[0].probs if response.data else []
+    if len(numbers) != 1:
+        raise EngineRefused(
+            f"the model answers with {len(numbers)} numbers, and a reward model gives one; name a model with one label"
+        )
+    usage = response.usage or _Usage()
+    return Completion(request_id, "", "stop", prompt_tokens=usage.prompt_tokens, reward=numbers[0])
 
 
 def read_completion(request_id: str, content: bytes) -> Completion:
@@ -150,6 +200,7 @@ def read_completion(request_id: str, content: bytes) -> Completion:
         first_token=_first_token(choice.logprobs),
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None,
     )
 
 

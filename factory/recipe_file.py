@@ -118,7 +118,12 @@ class _Names:
 
     def settle(self, text: str, at: Location) -> str:
         match at:
-            case ("prompts", "sources", int(), "path") | ("prompts", "decontaminate", "paths", int()):
+            case (
+                ("prompts", "sources", int(), "path")
+                | ("prompts", "decontaminate", "paths", int())
+                | ("jury", "judges", int(), "rubric")
+                | ("pairing", "weights")
+            ):
                 return self._existing(text)
             case ("policy", "model") | ("jury", "judges", int(), "model", "model") if text.startswith(("./", "../")):
                 return self._existing(text)

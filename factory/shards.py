@@ -11,23 +11,36 @@ from datetime import UTC, datetime
 
 from factory import identity
 from factory.asking import Desk
-from factory.hearing import Case, Seat, all_verdicts, cases, hear, hear_again, questions_again
+from factory.canaries import least_lot
+from factory.hearing import (
+    Case,
+    Court,
+    Seat,
+    all_verdicts,
+    cases,
+    hear,
+    hear_again,
+    judged_verdicts,
+    questions_again,
+    watched_rows,
+)
 from factory.identity import Stage
-from factory.jury import PooledSpread, candidates, score_prompt
-from factory.pairing import pair_prompt
+from factory.jury import candidates
 from factory.progress import Progress
 from factory.prompts import Collected
 from factory.rollouts import Policy, plan, roll_out
 from factory.run import RunFolder, versions
 from factory.verifying import Check, CheckPool
-from judges.base import Judge
+from schemas.chat import Completion
 from schemas.errors import Fixable
 from schemas.manifest import PartFile, StageRecord
 from schemas.recipe import Recipe
-from schemas.rows import Dropped, Loop, Pair, Prompt, Rollout, Scorecard, Verdict
+from schemas.rows import Canary, Loop, Prompt, Reasked, Rollout, Verdict
 from schemas.tables import Table
 
 CHECK_SECONDS = 20.0  # for one verifier on one answer
+COST = "cost."  # how these notes of the verdicts' records begin
+LOT = "least_lot."  # how these notes of the prompts' record begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +64,27 @@ class Work:
                 return [*self.inputs(Stage.ROLLOUTS, shard), *self.record(Stage.ROLLOUTS, shard).outputs]
             case Stage.SPREADS:
                 return [part for each in self.shards() for part in self.record(Stage.VERDICTS, each).outputs]
-            case Stage.PAIRS:
+            case Stage.BALANCE:
+                return [*self.inputs(Stage.SPREADS, shard), self._record_file(Stage.SPREADS)]
+            case Stage.CONFIRMATIONS:
                 return [
                     *self.inputs(Stage.VERDICTS, shard),
                     *self.record(Stage.VERDICTS, shard).outputs,
-                    self._spreads(),
+                    self._record_file(Stage.SPREADS),
+                    self._record_file(Stage.BALANCE),
                 ]
-            case Stage.EXPORT:
+            case Stage.PAIRS:
+                confirmed = self.record(Stage.CONFIRMATIONS, shard).outputs if self.recipe.jury.confirm else []
+                return [*self.inputs(Stage.CONFIRMATIONS, shard), *confirmed]
+            case Stage.TRUST | Stage.EXPORT:
                 return [part for each in self.shards() for part in self.record(Stage.PAIRS, each).outputs]
             case Stage.PROMPTS:
                 return []
 
-    def _spreads(self) -> PartFile:
+    def _record_file(self, stage: Stage) -> PartFile:
         """The record itself is the part: every verdict has a say in every pair, through the pooled spreads."""
-        self.record(Stage.SPREADS, 0)
-        return self.run.record_file(Stage.SPREADS, 0)
+        self.record(stage, 0)
+        return self.run.record_file(stage, 0)
 
     def record(self, stage: Stage, shard: int) -> StageRecord:
         record = self.run.record(stage, shard)
@@ -132,7 +151,15 @@ def write_prompts(work: Work, collect: Callable[[], Collected]) -> StageRecord:
         work.run.write_part(Table.PROMPTS, shard, list(prompts))
         for shard, prompts in enumerate(_batches(collected.prompts, size))
     ]
-    return work.close(Stage.PROMPTS, 0, began, outputs, notes=_source_notes(collected))
+    ids = [prompt.prompt_id for prompt in collected.prompts]
+    lots = {f"{LOT}{purpose}": least_lot(ids, purpose) for purpose in ("canaries", "reasked")}
+    return work.close(Stage.PROMPTS, 0, began, outputs, notes=_source_notes(collected) | lots)
+
+
+def lots(work: Work) -> dict[str, float]:
+    """The least lot of the run for each purpose that prompts are drawn for."""
+    notes = work.record(Stage.PROMPTS, 0).notes
+    return {name.removeprefix(LOT): float(value) for name, value in notes.items() if name.startswith(LOT)}
 
 
 def _source_notes(collected: Collected) -> dict[str, float]:
@@ -153,7 +180,7 @@ async def write_rollouts(work: Work, shard: int, policy: Policy) -> StageRecord:
     if record := work.finished(Stage.ROLLOUTS, shard):
         return record
     began = now()
-    desk = _desk(work, Stage.ROLLOUTS, shard)
+    desk = desk_of(work, Stage.ROLLOUTS, shard)
     recipe = work.recipe
     prompts = work.run.read_rows(Prompt, shard)
     planned = [one for prompt in prompts for one in plan(prompt, recipe.rollouts, recipe.seed, work.run.round)]
@@ -164,38 +191,96 @@ async def write_rollouts(work: Work, shard: int, policy: Policy) -> StageRecord:
     return work.close(Stage.ROLLOUTS, shard, began, [part], requests=desk.sent, notes=notes)
 
 
-async def hear_judges(work: Work, shard: int, seats: Sequence[Seat]) -> int:
-    """Ask some of the judges about a shard; their replies lie in its journal afterwards. Returns the requests sent."""
-    desk = _desk(work, Stage.VERDICTS, shard)
-    heard = work.read_case(shard)
-    await hear(heard, seats, desk)
+async def hear_judges(
+    work: Work, shard: int, seats: Sequence[Seat], court: Court, checks: CheckPool | None = None
+) -> int:
+    """Ask some of the judges about a shard; their replies lie in its journal afterwards. Returns the requests sent.
+
+    A cascade wants `checks`: whom it still asks about depends on what the verifiers say.
+    """
+    desk = desk_of(work, Stage.VERDICTS, shard)
+    await hear(await _cases(work, shard, checks), seats, court, desk)
     return desk.sent
 
 
-async def hear_judges_again(work: Work, shard: int, seats: Sequence[Seat], judges: Sequence[Judge]) -> int:
+async def hear_judges_again(
+    work: Work, shard: int, seats: Sequence[Seat], court: Court, checks: CheckPool | None = None
+) -> int:
     """Ask some of the judges once more where the whole jury is short of a quorum. Returns the requests sent."""
-    desk = _desk(work, Stage.VERDICTS, shard)
-    await hear_again(work.read_case(shard), seats, judges, work.recipe.jury, desk)
+    desk = desk_of(work, Stage.VERDICTS, shard)
+    await hear_again(await _cases(work, shard, checks), seats, court, desk)
     return desk.sent
 
 
-def asked_again(work: Work, shard: int, judges: Sequence[Judge]) -> set[str]:
+async def _cases(work: Work, shard: int, checks: CheckPool | None) -> tuple[Case, ...]:
+    read = work.read_case(shard)
+    return read if checks is None else await _checked(read, work.recipe.jury.verifiers, checks)
+
+
+async def _checked(read: Sequence[Case], verifiers: Sequence[str], checks: CheckPool) -> tuple[Case, ...]:
+    verdicts = await checks.run(_checks(read, verifiers))
+    return cases([case.prompt for case in read], [one for case in read for one in case.rollouts], verdicts)
+
+
+async def asked_again(work: Work, shard: int, court: Court, checks: CheckPool | None = None) -> set[str]:
     """The judges that are worth asking once more about a shard."""
-    kept = _desk(work, Stage.VERDICTS, shard).journal.kept
-    return {judge.name for judge, _ in questions_again(work.read_case(shard), judges, work.recipe.jury, kept)}
+    kept = desk_of(work, Stage.VERDICTS, shard).journal.kept
+    read = await _cases(work, shard, checks)
+    return {judge.name for case in read for judge, _ in questions_again(case, court, kept)}
 
 
-async def write_verdicts(work: Work, shard: int, judges: Sequence[Judge], checkers: CheckPool) -> StageRecord:
+async def heard_so_far(work: Work, shard: int, court: Court, checks: CheckPool) -> list[tuple[Case, list[Verdict]]]:
+    """Each prompt with the verdicts that there are: stored ones of a finished shard, else those that its replies give."""
+    read = await _checked(work.read_case(shard), work.recipe.jury.verifiers, checks)
+    if work.finished(Stage.VERDICTS, shard) is not None:
+        stored = by_prompt(work.run.read_rows(Verdict, shard))
+        return [(case, list(stored.get(case.prompt.prompt_id, ()))) for case in read]
+    kept = desk_of(work, Stage.VERDICTS, shard).journal.kept
+    return [(case, judged_verdicts(case, court, kept)) for case in read]
+
+
+async def write_verdicts(work: Work, shard: int, court: Court, checkers: CheckPool) -> StageRecord:
     """Read every reply of a shard, run the verifiers, and close it."""
     if record := work.finished(Stage.VERDICTS, shard):
         return record
     began = now()
-    kept = _desk(work, Stage.VERDICTS, shard).journal.kept
-    heard = work.read_case(shard)
-    verdicts = [verdict for case in heard for verdict in all_verdicts(case, judges, kept)]
-    verdicts += await checkers.run(_checks(heard, work.recipe.jury.verifiers))
-    part = work.run.write_part(Table.VERDICTS, shard, list(verdicts))
-    return work.close(Stage.VERDICTS, shard, began, [part], requests=len(kept))
+    kept = desk_of(work, Stage.VERDICTS, shard).journal.kept
+    heard = await _checked(work.read_case(shard), work.recipe.jury.verifiers, checkers)
+    verdicts = [verdict for case in heard for verdict in (*all_verdicts(case, court, kept), *case.checks)]
+    watched = [watched_rows(case, court, kept) for case in heard]
+    canaries: list[Canary] = [row for rows, _ in watched for row in rows]
+    reasked: list[Reasked] = [row for _, rows in watched for row in rows]
+    outputs = [
+        work.run.write_part(Table.VERDICTS, shard, verdicts),
+        work.run.write_part(Table.CANARIES, shard, canaries),
+        work.run.write_part(Table.REASKED, shard, reasked),
+    ]
+    costs = cost_notes(kept, court)
+    return work.close(Stage.VERDICTS, shard, began, outputs, requests=len(kept), notes=costs)
+
+
+def cost_notes(kept: Mapping[str, Completion], court: Court) -> dict[str, float]:
+    """What each judge cost in a shard, all that was asked of it included: calls, tokens, seconds in flight."""
+    notes: dict[str, float] = {}
+    for request_id, reply in kept.items():
+        judge = asked_judge(request_id, court)
+        counted = {
+            "calls": 1,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "cached_tokens": reply.cached_tokens,
+            "seconds": reply.seconds,
+        }
+        for name, value in counted.items():
+            if value is not None:
+                key = f"{COST}{judge}.{name}"
+                notes[key] = round(notes.get(key, 0.0) + value, 4)
+    return notes
+
+
+def asked_judge(request_id: str, court: Court) -> str:
+    """Whose question it was, by the part of the id that is a seat's name."""
+    return next((part for part in reversed(request_id.split(":")) if part in court.judges), "")
 
 
 def check_pool() -> CheckPool:
@@ -213,47 +298,13 @@ def _checks(heard: Sequence[Case], verifiers: Sequence[str]) -> list[Check]:
     ]
 
 
-def write_spreads(work: Work) -> StageRecord:
-    """Every judge's within-prompt spread over the whole run, one shard in memory at a time; kept in the record's notes."""
-    if record := work.finished(Stage.SPREADS, 0):
-        return record
-    began, spread = now(), PooledSpread()
-    for shard in work.shards():
-        verdicts = _by_prompt(work.run.read_rows(Verdict, shard))
-        for case in work.read_case(shard):
-            spread.add(case.rollouts, verdicts.get(case.prompt.prompt_id, ()), work.recipe.jury)
-    return work.close(Stage.SPREADS, 0, began, [], notes=dict(spread.sigmas()))
-
-
-def write_pairs(work: Work, shard: int) -> StageRecord:
-    """Scorecards, pairs and drops of a shard: exactly one pair or drop for each prompt."""
-    if record := work.finished(Stage.PAIRS, shard):
-        return record
-    began, recipe = now(), work.recipe
-    verdicts = _by_prompt(work.run.read_rows(Verdict, shard))
-    sigmas = {judge: float(sigma) for judge, sigma in work.record(Stage.SPREADS, 0).notes.items()}
-    cards: list[Scorecard] = []
-    decided: list[Pair | Dropped] = []
-    for case in work.read_case(shard):
-        heard = verdicts.get(case.prompt.prompt_id, ())
-        own = score_prompt(case.prompt.prompt_id, case.rollouts, heard, recipe.jury, sigmas, recipe.pairing)
-        cards.extend(own)
-        decided.append(pair_prompt(case.prompt, case.rollouts, heard, own, recipe.jury, recipe.pairing))
-    outputs = [
-        work.run.write_part(Table.SCORECARDS, shard, list(cards)),
-        work.run.write_part(Table.PAIRS, shard, [row for row in decided if isinstance(row, Pair)]),
-        work.run.write_part(Table.DROPPED, shard, [row for row in decided if isinstance(row, Dropped)]),
-    ]
-    return work.close(Stage.PAIRS, shard, began, outputs)
-
-
-def _by_prompt(verdicts: Sequence[Verdict]) -> dict[str, tuple[Verdict, ...]]:
+def by_prompt(verdicts: Sequence[Verdict]) -> dict[str, tuple[Verdict, ...]]:
     found: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         found.setdefault(verdict.prompt_id, []).append(verdict)
     return {prompt_id: tuple(rows) for prompt_id, rows in found.items()}
 
 
-def _desk(work: Work, stage: Stage, shard: int) -> Desk:
+def desk_of(work: Work, stage: Stage, shard: int) -> Desk:
     journal = work.run.journal(stage, shard, work.fingerprint(stage, shard))
-    return Desk(journal, lambda: work.progress.advance(stage))
+    return Desk(journal, lambda: work.progress.advance(stage), work.progress.say)

@@ -21,23 +21,39 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.errors import Fixable, SchemaError, StorageError
-from schemas.rows import Dropped, Pair, Prompt, Rollout, Row, Scorecard, Verdict
+from schemas.rows import (
+    Canary,
+    Confirmation,
+    Dropped,
+    Pair,
+    Prompt,
+    Reasked,
+    Rollout,
+    Row,
+    Scorecard,
+    TrustFigure,
+    Verdict,
+)
 from schemas.tables import SCHEMAS, Table
 
 ROW_TYPES: Mapping[Table, type[Row]] = {
     Table.PROMPTS: Prompt,
     Table.ROLLOUTS: Rollout,
     Table.VERDICTS: Verdict,
+    Table.CANARIES: Canary,
+    Table.REASKED: Reasked,
     Table.SCORECARDS: Scorecard,
+    Table.CONFIRMATIONS: Confirmation,
     Table.PAIRS: Pair,
     Table.DROPPED: Dropped,
+    Table.TRUST: TrustFigure,
 }
 _LOOKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _ADAPTERS: Mapping[Table, TypeAdapter[Any]] = {
     table: TypeAdapter(list[row_type])  # type: ignore[valid-type]  # a type made from a value, as pydantic wants it
     for table, row_type in ROW_TYPES.items()
 }
-R = TypeVar("R", Prompt, Rollout, Verdict, Scorecard, Pair, Dropped)
+R = TypeVar("R", Prompt, Rollout, Verdict, Canary, Reasked, Scorecard, Confirmation, Pair, Dropped, TrustFigure)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,13 +178,14 @@ def _again(recipe: Recipe, stage: Stage) -> None:
     folder = RunFolder(run_folder(recipe))
     _manifest(folder.root)
     with progress_display() as progress, folder.locked():
-        opened = open_run(recipe, progress, redone=stage)
+        opened = open_run(recipe, progress, redone=Stage.BALANCE if stage is Stage.PAIRS else stage)
         if opened.work.pending(Stage.VERDICTS):
             raise Fixable(f"{folder.root}: not every prompt is judged yet; `prefactory judge` goes on with it")
         found: list[tuple[RunManifest, int]] = []
 
         async def work() -> None:
-            found.append(await make_round(opened, PlainRunner(recipe.machine.shards_in_flight), stage))
+            runner = PlainRunner(recipe.machine.shards_in_flight)
+            found.append(await make_round(opened, runner, stage, offline=True))
 
         _run_until_stopped(work())
     manifest, sent = found[0]

@@ -22,7 +22,7 @@ from factory.loop_survey import USUAL_GROUPS, By, GroupFigures, Survey, survey
 from factory.published_rules import NGRAM, TIMES
 from factory.sources import shown_path
 from flows.show import clean, figure_table
-from judges.pointwise import shortened
+from judges.quoting import shortened
 from schemas.errors import Fixable
 from schemas.rows import Loop
 

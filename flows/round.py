@@ -11,16 +11,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from factory import shards, store
+from factory import deciding, shards, store
+from factory.breaker import Breaker
+from factory.cascade import waves
 from factory.engines import EngineRoom, refuse_what_is_ignored
 from factory.export import export
 from factory.figures import figures
-from factory.hearing import Seat
+from factory.hearing import Court, Seat
 from factory.identity import Stage
+from factory.jury import PooledSpread
 from factory.opening import Opened, cache_folder
 from factory.prompts import collect
 from factory.rollouts import Policy
 from factory.shards import Work, now
+from factory.trust import write_trust
 from factory.verifying import CheckPool
 from schemas.manifest import RunManifest
 from schemas.recipe import JudgeRef, ModelRef, Recipe
@@ -42,7 +46,10 @@ class Round:
     opened: Opened
     room: EngineRoom
     runner: Runner
+    offline: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+    sigmas: dict[str, float] = field(default_factory=dict)  # of the judges that the whole run has heard, for a cascade
+    breakers: dict[str, Breaker] = field(default_factory=dict)
 
     @property
     def work(self) -> Work:
@@ -116,49 +123,104 @@ class Round:
             return
         judged = sum(int(self.work.record(Stage.ROLLOUTS, shard).notes["to_judge"]) for shard in pending)
         self.work.progress.begin(Stage.VERDICTS, judged * len(self.opened.judges))
-        for panel in panels(self.recipe):
-            await self._hear(panel, pending)
-        await self._hear_again(pending)
-        await self.room.stop_local()
-        with self._timed("verifiers"):
-            async with shards.check_pool() as checkers:
+        async with shards.check_pool() as checkers:
+            early = checkers if self.recipe.jury.cascade else None  # only a cascade wants them before the judges
+            for wave in waves(self.recipe.jury):
+                for panel in panels(self.recipe, wave):
+                    await self._hear(panel, pending, early)
+                if early is not None:
+                    await self._pool_spreads(wave, early)
+            await self._hear_again(pending, early)
+            await self.room.stop_local()
+            with self._timed("verifiers"):
                 await self._close_verdicts(pending, checkers)
 
-    async def _close_verdicts(self, pending: Sequence[int], checkers: CheckPool) -> None:
-        judges = list(self.opened.judges.values())
-        await self.runner.each(
-            Stage.VERDICTS, lambda shard: shards.write_verdicts(self.work, shard, judges, checkers), pending
+    async def _pool_spreads(self, wave: Sequence[str], checkers: CheckPool) -> None:
+        """The judges of a wave were heard by the whole run: the next wave goes on from how widely they score."""
+        spread = PooledSpread()
+        for shard in self.work.shards():
+            for case, verdicts in await shards.heard_so_far(self.work, shard, self._court(), checkers):
+                spread.add(case.rollouts, [one for one in verdicts if one.judge in wave], self.recipe.jury)
+        self.sigmas |= spread.sigmas()
+
+    def _court(self) -> Court:
+        stopped = {name: breaker.failed for name, breaker in self.breakers.items() if breaker.tripped}
+        return Court(
+            judges=self.opened.judges,
+            jury=self.recipe.jury,
+            pairing=self.recipe.pairing,
+            weights=self.opened.bench.weights,
+            sigmas=self.sigmas,
+            lots=shards.lots(self.work),
+            stopped=stopped,
         )
 
-    async def _hear_again(self, pending: Sequence[int]) -> None:
+    async def _close_verdicts(self, pending: Sequence[int], checkers: CheckPool) -> None:
+        court = self._court()
+        await self.runner.each(
+            Stage.VERDICTS, lambda shard: shards.write_verdicts(self.work, shard, court, checkers), pending
+        )
+
+    async def _hear_again(self, pending: Sequence[int], checkers: CheckPool | None) -> None:
         """Where the whole jury is short of a quorum; a server is started again only for judges that are asked."""
-        judges = list(self.opened.judges.values())
-        wanted = {shard: shards.asked_again(self.work, shard, judges) for shard in pending}
-        for panel in panels(self.recipe):
-            names = {one.judge for one in panel}
+        court = self._court()
+        wanted = {shard: await shards.asked_again(self.work, shard, court, checkers) for shard in pending}
+        for panel in panels(self.recipe, self.recipe.jury.seats):
+            names = {one.seat for one in panel}
             if short := [shard for shard in pending if wanted[shard] & names]:
-                ask = partial(shards.hear_judges_again, self.work, seats=await self._seats(panel), judges=judges)
+                seats = await self._seats(panel)
+                ask = partial(shards.hear_judges_again, self.work, seats=seats, court=court, checks=checkers)
                 await self.runner.each(f"{HEARINGS} again", ask, short)
 
     async def _seats(self, panel: Sequence[JudgeRef]) -> list[Seat]:
-        return [Seat(self.opened.judges[one.judge], await self.room.engine(self._model(one))) for one in panel]
+        return [
+            Seat(
+                self.opened.judges[one.seat],
+                await self.room.engine(self._model(one)),
+                self.breakers.setdefault(one.seat, Breaker()),
+            )
+            for one in panel
+        ]
 
-    async def _hear(self, panel: Sequence[JudgeRef], pending: Sequence[int]) -> None:
+    async def _hear(self, panel: Sequence[JudgeRef], pending: Sequence[int], checkers: CheckPool | None) -> None:
         with self._timed("judge server"):
             seats = await self._seats(panel)
+        court = self._court()
         with self._timed(HEARINGS):
-            await self.runner.each(HEARINGS, lambda shard: shards.hear_judges(self.work, shard, seats), pending)
+            await self.runner.each(
+                HEARINGS, lambda shard: shards.hear_judges(self.work, shard, seats, court, checkers), pending
+            )
 
     def _model(self, seat: JudgeRef) -> ModelRef:
         return seat.model or self.recipe.policy
 
     async def _pairs(self) -> None:
         with self._timed("pairing"):
-            shards.write_spreads(self.work)
+            deciding.write_spreads(self.work)
+            deciding.write_balance(self.work, self.opened.bench)
+        if self.recipe.jury.confirm:
+            await self._confirm()
+        with self._timed("pairing"):
             await self.runner.each(Stage.PAIRS, self._write_pairs, self.work.pending(Stage.PAIRS))
+            write_trust(self.work)
+
+    async def _confirm(self) -> None:
+        """Show every final pair to the judges. Offline, only what was asked before counts."""
+        bench = self.opened.bench
+        pending = [shard for shard in self.work.shards() if deciding.unconfirmed(self.work, shard)]
+        if not self.offline and pending:
+            for panel in panels(self.recipe, tuple(bench.confirming)):
+                with self._timed("judge server"):
+                    engines = {one.seat: await self.room.engine(self._model(one)) for one in panel}
+                ask = partial(deciding.ask_to_confirm, self.work, bench=bench, engines=engines)
+                with self._timed("confirming"):
+                    await self.runner.each("confirming", ask, pending)
+            await self.room.stop_local()
+        for shard in pending:
+            deciding.write_confirmations(self.work, shard, bench, asked=not self.offline)
 
     async def _write_pairs(self, shard: int) -> None:
-        shards.write_pairs(self.work, shard)
+        deciding.write_pairs(self.work, shard, self.opened.bench)
 
     def _export(self, manifest: RunManifest) -> None:
         if self.work.exported():
@@ -201,22 +263,24 @@ class Round:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - began
 
 
-def panels(recipe: Recipe) -> list[list[JudgeRef]]:
-    """Judges that can be heard together: those behind running servers, and those of each local model.
+def panels(recipe: Recipe, seats: Sequence[str]) -> list[list[JudgeRef]]:
+    """Of these seats the ones that can be heard together: behind running servers, and those of each local model.
 
     The policy's own model comes first, since its server is up already.
     """
     found: dict[str, list[JudgeRef]] = {}
     for seat in recipe.jury.judges:
+        if seat.seat not in seats:
+            continue
         model = seat.model or recipe.policy
         found.setdefault("running" if model.urls else model.model_dump_json(), []).append(seat)
     own = recipe.policy.model_dump_json()
     return sorted(found.values(), key=lambda panel: (panel[0].model or recipe.policy).model_dump_json() != own)
 
 
-async def make_round(opened: Opened, runner: Runner, last: Stage) -> tuple[RunManifest, int]:
-    """A round up to `last`; the manifest and the number of requests that were sent for it."""
+async def make_round(opened: Opened, runner: Runner, last: Stage, *, offline: bool = False) -> tuple[RunManifest, int]:
+    """A round up to `last`; the manifest and the number of requests that were sent for it. `offline`: send none."""
     work = opened.work
     async with EngineRoom(work.run, work.recipe.machine, cache_folder(), work.progress) as room:
-        manifest = await Round(opened, room, runner).go(last)
+        manifest = await Round(opened, room, runner, offline=offline).go(last)
         return manifest, room.sent

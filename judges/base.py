@@ -5,14 +5,23 @@ and no score, never a number. A judge says what to ask and how to read the answe
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.chat import Completion, Request
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, and the rollouts whose verdicts rest on its reply."""
+
+    request: Request
+    about: tuple[str, ...]  # rollout_ids
+
+
 class Judge(Protocol):
-    """An opinion, asked of a language model."""
+    """An opinion, asked of a model."""
 
     @property
     def name(self) -> str: ...
@@ -22,7 +31,15 @@ class Judge(Protocol):
         """sha256 over everything that words the question: equal digests ask the same of the same rollout."""
         ...
 
-    def ask(self, prompt: Prompt, candidates: Sequence[Rollout]) -> tuple[Request, ...]: ...
+    def again(self) -> "Judge":
+        """The same judge for a second take: the same words, another request, another seed, another order."""
+        ...
+
+    def worth(self, reply: Completion) -> VerdictStatus:
+        """What one reply is worth by itself: OK where a score can be read from it, else why not."""
+        ...
+
+    def ask(self, prompt: Prompt, candidates: Sequence[Rollout]) -> tuple[Question, ...]: ...
 
     def read(
         self, prompt: Prompt, candidates: Sequence[Rollout], replies: Mapping[str, Completion]

@@ -4,7 +4,7 @@ These types know nothing of HTTP. `factory.engine` turns a Request into an OpenA
 into a Completion; nothing else does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -44,6 +44,11 @@ class RepetitionDetection:
     min_count: int = 6
 
 
+class Task(StrEnum):
+    CHAT = "chat"  # the model writes
+    REWARD = "reward"  # the model is a reward model, and grades a whole conversation with one number
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One call for one answer. `request_id` names it in the journal: equal ids mean the same question."""
@@ -54,8 +59,10 @@ class Request:
     tools: str | None = None  # JSON list of OpenAI tool declarations, passed on as it is
     repetition_detection: RepetitionDetection | None = None
     choices: tuple[str, ...] = ()  # the answer must be one of these (structured output); empty: free text
+    json_schema: str | None = None  # the answer must be JSON of this schema (structured output)
     top_logprobs: int = 0  # alternatives to return for each generated token
     want_token_ids: bool = False
+    task: Task = Task.CHAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +86,6 @@ class Completion:
     first_token: tuple[TokenAlternative, ...] = ()  # alternatives at the first generated position
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None  # of the prompt's, served from the prefix cache, where the server says so
+    seconds: float | None = field(default=None, compare=False)  # of the attempt that came back, sending to whole reply
+    reward: float | None = None  # of a reward model

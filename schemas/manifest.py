@@ -51,6 +51,7 @@ class Provenance(Document):
     rubrics: dict[str, str]  # judge name -> digest of its rubric and question
     sources: dict[str, str]  # source name -> digest of its content
     detector: str
+    weights: str | None = None  # digest of the judges' weights, where the recipe names some
 
 
 class RunManifest(Document):

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
+SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -114,25 +116,60 @@ class Rollouts(Section):
 
 
 class JudgeRef(Section):
-    """One LLM judge: the name of a file in `judges/`, and the model that answers (by default the policy's)."""
+    """One seat of the jury: the name of a file in `judges/`, the model that answers, and how it is asked."""
 
     judge: str
-    model: ModelRef | None = None
+    name: SeatName | None = None  # in the tables; None: the judge's. Two seats may have one judge and two models
+    model: ModelRef | None = None  # None: the policy's
+    rubric: Path | None = None  # a text file in the place of the judge's own rubric
+    protocol: Literal["pointwise", "listwise"] = "pointwise"
+    samples: int = Field(default=1, ge=1, le=64)  # grades to average, for servers without log-probabilities
+    thinking_tokens: int | None = Field(
+        default=None, ge=16
+    )  # of a judge that thinks before it grades; None: it does not
+
+    @property
+    def seat(self) -> str:
+        return self.name or self.judge
+
+
+class Cascade(Section):
+    """The first judges hear every prompt; the others only those that the first leave open."""
+
+    first: int = Field(default=1, ge=1)
+    margin: float = Field(default=0.5, ge=0)  # open: best and worst are nearer than this, in grades
+
+
+class Trust(Section):
+    """What a run spends on watching its own jury: shares of the prompts."""
+
+    canaries: float = Field(default=0.02, ge=0, le=1)  # prompts with planted answers that must lose
+    reasked: float = Field(default=0.02, ge=0, le=1)  # prompts whose judgements are asked for once more
 
 
 class Jury(Section):
     judges: list[JudgeRef] = Field(min_length=1)
     verifiers: list[str] = []
     quorum: int | None = Field(default=None, ge=1)  # None: max(2, ceil(2J/3)), and 1 for a jury of one
+    cascade: Cascade | None = None
+    confirm: bool = False  # ask about the final pair in both orders; a winner that flips with the order is a tie
+    trust: Trust = Trust()
+
+    @property
+    def seats(self) -> tuple[str, ...]:
+        """The judges' names as the tables have them, in the recipe's order."""
+        return tuple(judge.seat for judge in self.judges)
 
     @model_validator(mode="after")
     def _each_once(self) -> "Jury":
-        names = [entry.judge for entry in self.judges] + self.verifiers
+        names = [*self.seats, *self.verifiers]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"named twice: {', '.join(twice)}")
         if self.quorum is not None and self.quorum > len(self.judges):
             raise ValueError(f"quorum {self.quorum} can never be met by {len(self.judges)} judges")
+        if self.cascade is not None and self.cascade.first >= len(self.judges):
+            raise ValueError(f"cascade.first {self.cascade.first} leaves none of {len(self.judges)} judges for later")
         return self
 
 
@@ -142,6 +179,10 @@ class Pairing(Section):
     floor: float | None = Field(default=None, ge=1, le=9)  # smallest mean raw score of a chosen answer
     allow_unfinished: bool = False
     keep_periods: int = Field(default=2, ge=1)  # how many copies of a loop's unit the rejected side keeps
+    aggregation: Aggregation = "scaled"
+    weights: Path | None = None  # of the judges, as `prefactory judges calibrate` writes them; None: all alike
+    rejected: Literal["worst", "hard_negative"] = "worst"  # or the best one that is clearly worse than the chosen
+    loop_share: float | None = Field(default=None, gt=0, le=1)  # largest share of the pairs that a loop may make
 
 
 class Export(Section):

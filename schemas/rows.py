@@ -32,6 +32,8 @@ class VerdictStatus(StrEnum):
     FILTERED = "filtered"  # a content filter stood in between
     TRUNCATED = "truncated"  # the reply ended before the verdict
     FAILED = "failed"  # no reply came, whatever was tried
+    STOPPED = "stopped"  # the judge was stopped: too many of its replies were bad
+    NOT_ASKED = "not_asked"  # the cascade had settled the prompt without this judge
     ABSTAINED = "abstained"  # a verifier with nothing to check
     SKIPPED_LOOP = "skipped_loop"  # hard loops are not judged
     SKIPPED_DUPLICATE = "skipped_duplicate"  # the same text was judged already
@@ -55,6 +57,8 @@ class DropReason(StrEnum):
     BELOW_MARGIN = "below_margin"
     BELOW_AGREEMENT = "below_agreement"
     BELOW_FLOOR = "below_floor"
+    NOT_CONFIRMED = "not_confirmed"  # shown side by side in both orders, the chosen one does not win
+    LOOP_SHARE = "loop_share"  # a loop would have made the pair, and loops made enough of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,70 @@ class Verdict:
     reply: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    calls: int = 0  # replies that this row stands for: one about several rollouts is counted at the first
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What one judge says of a final pair in one of the two orders."""
+
+    prompt_id: str
+    chosen_id: str
+    rejected_id: str
+    judge: str
+    chosen_first: bool
+    status: VerdictStatus
+    preference: float | None = None  # probability that the judge puts on the chosen one; NULL unless ok
+    mass: float | None = None
+    reply: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class CanaryKind(StrEnum):
+    LOOPED = "looped"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    PADDED = "padded"
+    OFF_PROMPT = "off_prompt"
+    INJECTED = "injected"
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A planted twin of a rollout, made worse on purpose, and what a judge said of both."""
+
+    prompt_id: str
+    rollout_id: str
+    judge: str
+    kind: CanaryKind
+    status: VerdictStatus  # of the twin; ok only where both have a score
+    original: float | None = None
+    twin: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reasked:
+    """A judgement that was asked for twice."""
+
+    prompt_id: str
+    rollout_id: str
+    judge: str
+    status: VerdictStatus  # of the second; ok only where both have a score
+    first: float | None = None
+    second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustFigure:
+    """One figure about the jury of a run, of one judge or of all together."""
+
+    figure: str
+    judge: str | None = None
+    value: float | None = None
+    low: float | None = None  # of a 95% interval
+    high: float | None = None
+    n: int = 0  # what it was counted over
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,4 +251,4 @@ class Dropped:
     detail: str | None = None
 
 
-Row = Prompt | Rollout | Verdict | Scorecard | Pair | Dropped
+Row = Prompt | Rollout | Verdict | Canary | Reasked | Scorecard | Confirmation | Pair | Dropped | TrustFigure

@@ -13,9 +13,13 @@ class Table(StrEnum):
     PROMPTS = "prompts"
     ROLLOUTS = "rollouts"
     VERDICTS = "verdicts"
+    CANARIES = "canaries"
+    REASKED = "reasked"
     SCORECARDS = "scorecards"
+    CONFIRMATIONS = "confirmations"
     PAIRS = "pairs"
     DROPPED = "dropped"
+    TRUST = "trust"
 
 
 def _column(name: str, kind: pa.DataType, comment: str, *, null: bool = False) -> pa.Field:
@@ -88,6 +92,11 @@ ROLLOUTS = pa.schema(
 
 LOOPS = pa.schema([field for field in ROLLOUTS if field.name.startswith("loop")])  # what the detector adds to an answer
 
+_COST = (
+    _optional("prompt_tokens", pa.int64(), "tokens read by the judge"),
+    _optional("completion_tokens", pa.int64(), "tokens written by the judge"),
+)
+
 VERDICTS = pa.schema(
     [
         _column("prompt_id", TEXT, "the prompt"),
@@ -98,8 +107,31 @@ VERDICTS = pa.schema(
         _optional("variance", pa.float64(), "of the judge's distribution over the digits"),
         _optional("mass", pa.float64(), "probability that the judge put on the digits"),
         _optional("reply", TEXT, "what the judge wrote, or what the verifier compared"),
-        _optional("prompt_tokens", pa.int64(), "tokens read by the judge"),
-        _optional("completion_tokens", pa.int64(), "tokens written by the judge"),
+        *_COST,
+        _column("calls", pa.int64(), "replies behind this row; one about several rollouts is counted at the first"),
+    ]
+)
+
+CANARIES = pa.schema(
+    [
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("rollout_id", TEXT, "the answer whose twin was planted"),
+        _column("judge", TEXT, "the judge's name"),
+        _column("kind", TEXT, "how the twin was made worse"),
+        _column("status", TEXT, "`ok` where both have a score, else why not"),
+        _optional("original", pa.float64(), "score of the answer itself"),
+        _optional("twin", pa.float64(), "score of its twin; the original should be higher"),
+    ]
+)
+
+REASKED = pa.schema(
+    [
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("rollout_id", TEXT, "the answer that was judged twice"),
+        _column("judge", TEXT, "the judge's name"),
+        _column("status", TEXT, "`ok` where both have a score, else why not"),
+        _optional("first", pa.float64(), "score that counts"),
+        _optional("second", pa.float64(), "score when asked once more"),
     ]
 )
 
@@ -113,6 +145,21 @@ SCORECARDS = pa.schema(
         _column("judges", pa.int32(), "how many judges count for this prompt"),
         _column("eligible", pa.bool_(), "may be chosen"),
         _optional("note", TEXT, "why it may not, or what else is odd"),
+    ]
+)
+
+CONFIRMATIONS = pa.schema(
+    [
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("chosen_id", TEXT, "rollout_id of the answer that the jury would choose"),
+        _column("rejected_id", TEXT, "rollout_id of the answer that it would reject"),
+        _column("judge", TEXT, "the judge's name"),
+        _column("chosen_first", pa.bool_(), "the order in which the two were shown"),
+        _column("status", TEXT, "`ok`, or why there is no preference"),
+        _optional("preference", pa.float64(), "probability put on the chosen one; NULL unless ok"),
+        _optional("mass", pa.float64(), "probability that the judge put on naming one of the two"),
+        _optional("reply", TEXT, "what the judge wrote"),
+        *_COST,
     ]
 )
 
@@ -145,11 +192,26 @@ DROPPED = pa.schema(
     ]
 )
 
+TRUST = pa.schema(
+    [
+        _column("figure", TEXT, "what was measured, see factory/trust.py"),
+        _optional("judge", TEXT, "of which judge; NULL: of the whole jury"),
+        _optional("value", pa.float64(), "NULL where it cannot be known from this run"),
+        _optional("low", pa.float64(), "lower end of the 95% interval"),
+        _optional("high", pa.float64(), "upper end of the 95% interval"),
+        _column("n", pa.int64(), "what it was counted over"),
+    ]
+)
+
 SCHEMAS: dict[Table, pa.Schema] = {
     Table.PROMPTS: PROMPTS,
     Table.ROLLOUTS: ROLLOUTS,
     Table.VERDICTS: VERDICTS,
+    Table.CANARIES: CANARIES,
+    Table.REASKED: REASKED,
     Table.SCORECARDS: SCORECARDS,
+    Table.CONFIRMATIONS: CONFIRMATIONS,
     Table.PAIRS: PAIRS,
     Table.DROPPED: DROPPED,
+    Table.TRUST: TRUST,
 }

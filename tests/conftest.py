@@ -79,7 +79,10 @@ class RecipeWriter:
             "prompts": {"sources": [{"path": "prompts.jsonl"}]},
             "policy": {"model": "fake-model", "urls": [self.url]},
             "rollouts": {"max_tokens": 400},
-            "jury": {"judges": [{"judge": judge} for judge in ("helpfulness", "correctness", "clarity")]},
+            "jury": {
+                "judges": [{"judge": judge} for judge in ("helpfulness", "correctness", "clarity")],
+                "trust": {"canaries": 0, "reasked": 0},  # so that every request makes a row of the pairs' own tables
+            },
             "export": {"test_share": 0.2},
             "machine": {"runs": str(self.folder / "runs"), "shard_size": 5, "concurrency": 16, "request_timeout": 30},
         }

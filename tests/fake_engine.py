@@ -31,7 +31,7 @@ from aiohttp import web
 from factory.protocol import Ability
 
 Body = dict[str, Any]
-CHAT, MODELS = "/v1/chat/completions", "/v1/models"
+CHAT, MODELS, CLASSIFY = "/v1/chat/completions", "/v1/models", "/classify"
 END = 0  # the id of the end token
 SAMPLERS = ("top_k", "min_p", "repetition_penalty")
 VOCABULARY = (
@@ -68,7 +68,7 @@ class Seen:
 
     @property
     def is_judging(self) -> bool:
-        return "Answer to grade:" in self.asked
+        return bool(_SHOWN.search(self.asked))
 
     @property
     def is_canary(self) -> bool:
@@ -99,6 +99,7 @@ class FakeEngine:
     in_flight: int = 0
     most_in_flight: int = 0
     port: int = 0
+    rewards: bool = False  # the model is a reward model: it grades conversations and writes nothing
 
     @property
     def url(self) -> str:
@@ -134,6 +135,7 @@ class FakeEngine:
         app.router.add_get("/health", self._serve)
         app.router.add_get(MODELS, self._serve)
         app.router.add_post(CHAT, self._serve)
+        app.router.add_post(CLASSIFY, self._serve)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port)
@@ -157,14 +159,18 @@ class FakeEngine:
     def _answer(self, seen: Seen) -> tuple[int, Body]:
         if seen.path == MODELS:
             return 200, {"object": "list", "data": [{"id": self.model, "object": "model"}]}
-        if seen.path != CHAT:
+        if seen.path not in (CHAT, CLASSIFY):
             return 200, {}
+        if (seen.path == CLASSIFY) != self.rewards:
+            return 404, {"detail": "Not Found"}
         if seen.body["model"] != self.model:
             return 404, error_body(f"The model `{seen.body['model']}` does not exist.", type="NotFoundError", code=404)
         unknown = [name for name in SAMPLERS if name in seen.body]
         if unknown and Ability.SAMPLERS not in self.abilities:
             return 400, error_body(f"Unrecognized request argument supplied: {unknown[0]}")
         asked = _template(seen.body["messages"])
+        if self.rewards:
+            return 200, _classified(self.model, seen.body["messages"], len(asked))
         if len(asked) + seen.body["max_tokens"] > self.context:
             return 400, too_long_body(self.context, len(asked))
         return 200, self._completion(seen, asked)
@@ -189,15 +195,18 @@ class FakeEngine:
             whole["prompt_token_ids"] = [ord(letter) for letter in asked]
             choice["token_ids"] = ids
         if body.get("logprobs") and Ability.LOGPROBS in self.abilities:
-            choice["logprobs"] = _logprobs(text[:1], digits(body["messages"]), self.digit_mass, body["top_logprobs"])
+            likely = better(body["messages"]) if _is_pair(body) else digits(body["messages"])
+            choice["logprobs"] = _logprobs(text[:1], likely, self.digit_mass, body["top_logprobs"])
         return whole
 
     def _said(self, seen: Seen) -> "Said":
         body = seen.body
         if body.get("structured_outputs") and Ability.CHOICES in self.abilities:
             choices = body["structured_outputs"]["choice"]
-            likely = digits(body["messages"])
+            likely = better(body["messages"]) if _is_pair(body) else digits(body["messages"])
             return Said(max(choices, key=lambda choice: likely.get(choice, 0.0)))
+        if body.get("response_format") and Ability.JSON_SCHEMA in self.abilities:
+            return Said(_held(body["response_format"]["json_schema"]["schema"], body["messages"]))
         if seen.is_judging:  # free to say anything, it mostly gives its digit
             likely = digits(body["messages"])
             return Said("Grade" if draw(10, "chatty", seen.asked) == 0 else max(likely, key=lambda one: likely[one]))
@@ -259,12 +268,45 @@ def _sentence(words: int, *key: object) -> str:
     return " ".join(WORDS[draw(len(WORDS), index, *key)] for index in range(words)) + ". "
 
 
+_SHOWN = re.compile(r"^Answer (?:to grade|[A-Z]+): (.*)", re.MULTILINE)
+
+
+def merit(answer: str) -> float:
+    """What an answer is worth to every judge, from 0 to 1."""
+    return draw(1000, "merit", answer) / 1000
+
+
+def _is_pair(body: Body) -> bool:
+    return bool(body.get("structured_outputs", {}).get("choice") == ["A", "B"])
+
+
+def better(messages: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """Of two answers side by side, the one with more merit, wherever it stands."""
+    first, second = map(merit, _SHOWN.findall(messages[-1]["content"]))
+    return {"A": 0.5 + (first - second) / 2, "B": 0.5 + (second - first) / 2}
+
+
+def _held(schema: Mapping[str, Any], messages: Sequence[Mapping[str, str]]) -> str:
+    """An object of that schema: a grade for each label that is shown, else the first value that is allowed."""
+    shown = dict(re.findall(r"^Answer ([A-Z]+): (.*)", messages[-1]["content"], re.MULTILINE))
+    fields = schema["properties"]
+    grades = {name: round(1 + 8 * merit(shown[name])) if name in shown else fields[name]["enum"][0] for name in fields}
+    return json.dumps(grades)
+
+
+def _classified(model: str, messages: Sequence[Mapping[str, str]], tokens: int) -> Body:
+    """As vLLM's classification endpoint answers with a head of one label."""
+    reward = 10 * merit(messages[-1]["content"]) - 5
+    data = [{"index": 0, "label": "LABEL_0", "probs": [reward], "num_classes": 1}]
+    return {"object": "list", "model": model, "data": data, "usage": {"prompt_tokens": tokens, "completion_tokens": 0}}
+
+
 def digits(messages: Sequence[Mapping[str, str]]) -> dict[str, float]:
     """How likely each digit is: a bell around a mark that lies mostly in the answer, and a little in the judge's taste."""
     graded = re.search(r"Answer to grade: (.*)", messages[-1]["content"])
     answer = graded[1] if graded else messages[-1]["content"]
-    merit, taste = draw(1000, "merit", answer) / 1000, draw(1000, "taste", list(messages)) / 1000
-    mark = 1 + 8 * (0.8 * merit + 0.2 * taste)
+    taste = draw(1000, "taste", list(messages)) / 1000
+    mark = 1 + 8 * (0.8 * merit(answer) + 0.2 * taste)
     bell = {str(digit): math.exp(-((digit - mark) ** 2) / 1.5) for digit in range(1, 10)}
     return {digit: height / math.fsum(bell.values()) for digit, height in bell.items()}
 

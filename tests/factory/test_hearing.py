@@ -10,7 +10,7 @@ import pytest
 
 from factory.asking import Desk
 from factory.engine import Engine, http_client
-from factory.hearing import AGAIN, Case, Seat, all_verdicts, cases, hear, hear_again, questions
+from factory.hearing import AGAIN, Case, Court, Seat, all_verdicts, cases, hear, hear_again, questions
 from factory.protocol import Ability, Wire
 from factory.run import Journal
 from judges import clarity, correctness, helpfulness
@@ -53,11 +53,16 @@ def heard(
     async def main() -> None:
         async with http_client(8, 10.0) as client:
             seats = [Seat(judge, Engine(client, (engine.url,), WIRE, 8, sleep=sleep)) for judge in judges]
-            await hear(on, seats, desk)
-            await hear_again(on, seats, JUDGES, jury, desk)
+            await hear(on, seats, court_of(jury), desk)
+            await hear_again(on, seats, court_of(jury), desk)
 
     asyncio.run(main())
-    return [verdict for case in on for verdict in all_verdicts(case, judges, desk.journal.kept)]
+    court = court_of(jury, judges)
+    return [verdict for case in on for verdict in all_verdicts(case, court, desk.journal.kept)]
+
+
+def court_of(jury: Jury = JURY, judges: Sequence[Judge] = JUDGES) -> Court:
+    return Court({judge.name: judge for judge in judges}, jury)
 
 
 def of(name: str) -> str:
@@ -132,7 +137,7 @@ def test_hear_loops_and_duplicates_are_not_asked_about(fake_engine: FakeEngine, 
 
 
 def test_hear_calls_of_one_prompt_are_adjacent_for_the_prefix_cache(fake_engine: FakeEngine, tmp_path: Path) -> None:
-    asked = [request for case in (a_case("a"), a_case("b")) for _, request in questions(case, JUDGES)]
+    asked = [one.request for case in (a_case("a"), a_case("b")) for _, one in questions(case, JUDGES, court_of(), {})]
 
     keys = [(request.request_id.split(":")[0], request.messages[0].content) for request in asked]
     assert len(keys) == 36

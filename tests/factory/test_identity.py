@@ -27,8 +27,8 @@ FIRST = {
     "jury.judges.0.judge": Stage.VERDICTS,
     "jury.verifiers": Stage.VERDICTS,
     "rubrics.clarity": Stage.VERDICTS,
-    "jury.quorum": Stage.PAIRS,
-    "pairing.margin": Stage.PAIRS,
+    "jury.quorum": Stage.BALANCE,
+    "pairing.margin": Stage.BALANCE,
 }
 parts = st.lists(st.builds(PartFile, path=st.text(), sha256=st.text(), rows=st.integers(0)), max_size=3)
 
@@ -133,7 +133,7 @@ def test_fingerprint_knows_no_order_of_fields() -> None:
 @pytest.mark.parametrize(("field", "first"), FIRST.items())
 def test_drift_is_refused_before_the_stage_that_is_redone_and_allowed_from_it_on(field: str, first: Stage) -> None:
     changed = identity_of() | {field: '"other"'}
-    for redone in (None, Stage.PAIRS, Stage.EXPORT):
+    for redone in (None, Stage.BALANCE, Stage.EXPORT):
         lines = drift(identity_of(), changed, redone)
 
         allowed = redone is not None and STAGES.index(first) >= STAGES.index(redone)
@@ -142,7 +142,7 @@ def test_drift_is_refused_before_the_stage_that_is_redone_and_allowed_from_it_on
 
 
 def test_drift_of_equal_identities_is_none() -> None:
-    for redone in (None, Stage.PAIRS, Stage.EXPORT):
+    for redone in (None, Stage.BALANCE, Stage.EXPORT):
         assert drift(identity_of(), identity_of(), redone) == []
 
 

@@ -197,7 +197,7 @@ def test_drop_best_by_opinion_alone_may_not_be_rejected_for_a_worse_one() -> Non
 
 def test_drop_below_agreement_counts_strict_preferences() -> None:
     one_loud_judge = heard({"greedy": (9, 5, 5), "t0": (1, 5, 5.5)})
-    dropped(paired(three()[:2], one_loud_judge), DropReason.BELOW_AGREEMENT, "0.333 of 3 judges", "0.667")
+    dropped(paired(three()[:2], one_loud_judge), DropReason.BELOW_AGREEMENT, "0.333 of the weight of 3 judges", "0.667")
     two_of_three = heard({"greedy": (9, 6, 5), "t0": (1, 5, 5.5)})
     pair = a_pair(paired(three()[:2], two_of_three, pairing=Pairing(agreement=0.6666666667)))
     assert pair.agreement == pytest.approx(2 / 3)
@@ -207,7 +207,8 @@ def test_agreement_judge_that_tells_nothing_apart_in_the_run_is_not_counted() ->
     verdicts = heard({"greedy": (5, 5, 4), "t0": (8, 5, 6)})
     rollouts = three()[:2]
     cards = score_prompt("p", rollouts, verdicts, JURY, {"helpfulness": 1.0, "clarity": 1.0})
-    pair = a_pair(pair_prompt(PROMPT, rollouts, verdicts, cards, JURY, Pairing()))
+    sigmas = {"helpfulness": 1.0, "clarity": 1.0}
+    pair = a_pair(pair_prompt(PROMPT, rollouts, verdicts, cards, JURY, Pairing(), sigmas=sigmas))
     assert pair.agreement == 1.0
 
 

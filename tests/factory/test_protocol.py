@@ -18,6 +18,7 @@ FIELDS = {
     Ability.SAMPLERS: {"top_k", "min_p", "repetition_penalty"},
     Ability.REPETITION_DETECTION: {"repetition_detection"},
     Ability.CHOICES: {"structured_outputs"},
+    Ability.JSON_SCHEMA: {"response_format"},
     Ability.LOGPROBS: {"logprobs", "top_logprobs"},
 }
 CORE = {"model", "messages", "max_tokens", "temperature", "top_p"}
@@ -28,6 +29,7 @@ EVERYTHING = Request(
     tools='[{"type": "function"}]',
     repetition_detection=RepetitionDetection(32, 2, 4),
     choices=("1", "2"),
+    json_schema='{"type": "object"}',
     top_logprobs=20,
     want_token_ids=True,
 )
@@ -53,6 +55,10 @@ def test_body_full_request_to_a_full_server_says_everything() -> None:
         "return_token_ids": True,
         "repetition_detection": {"max_pattern_size": 32, "min_pattern_size": 2, "min_count": 4},
         "structured_outputs": {"choice": ["1", "2"]},
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "reply", "schema": {"type": "object"}, "strict": True},
+        },
         "logprobs": True,
         "top_logprobs": 20,
     }

@@ -11,24 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judges.base import request_id
-from judges.pointwise import (
-    ANSWER_CHARS,
-    CONVERSATION_CHARS,
-    LOW_MASS,
-    PointwiseJudge,
-    digit_distribution,
-    looks_injected,
-    plain,
-    quoted,
-    shortened,
-    visible,
-)
+from judges.grades import LOW_MASS, digit_distribution
+from judges.pointwise import QUESTION, PointwiseJudge
+from judges.quoting import ANSWER_CHARS, CONVERSATION_CHARS, looks_injected, plain, quoted, shortened, visible
 from schemas.chat import Completion, Message, Request, Role, TokenAlternative
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
 from tests.samples import a_rollout
 
 unhurried = settings(deadline=None)  # a shared machine may pause at any example
-JUDGE = PointwiseJudge("taste", "You grade taste. 1: none. 9: all of it.", "Taste, 1 to 9? Digit:")
+JUDGE = PointwiseJudge("taste", "You grade taste. 1: none. 9: all of it.")
 PROMPT = Prompt("p", "file", (Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "What is the capital of France?")))
 VISIBLE_FORMAT = {chr(code) for code in (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD)}
 
@@ -47,7 +38,7 @@ def read_one(reply: Completion) -> Verdict:
 
 
 def ask_one(rollout: Rollout, prompt: Prompt = PROMPT) -> Request:
-    (request,) = JUDGE.ask(prompt, [rollout])
+    (request,) = [one.request for one in JUDGE.ask(prompt, [rollout])]
     return request
 
 
@@ -72,13 +63,15 @@ def test_ask_order_is_rubric_conversation_answer_cue() -> None:
     system, user = ask_one(a_rollout(text="Paris.")).messages
     assert (system.role, user.role) == (Role.SYSTEM, Role.USER)
     assert system.content.startswith(JUDGE.rubric)
-    places = [user.content.index(part) for part in ("capital of France", "Paris.", JUDGE.question)]
+    places = [user.content.index(part) for part in ("capital of France", "Paris.", QUESTION)]
     assert places == sorted(places)
-    assert user.content.endswith(JUDGE.question)
+    assert user.content.endswith(QUESTION)
 
 
 def test_ask_two_rollouts_share_everything_before_the_answer() -> None:
-    first, second = JUDGE.ask(PROMPT, [a_rollout(text="Paris."), a_rollout(text="Lyon.", slot="t1")])
+    first, second = (
+        one.request for one in JUDGE.ask(PROMPT, [a_rollout(text="Paris."), a_rollout(text="Lyon.", slot="t1")])
+    )
     assert first.messages[0] == second.messages[0]
     head, other = (request.messages[1].content.partition("Answer to grade: ")[0] for request in (first, second))
     assert head == other
@@ -167,15 +160,16 @@ def test_shortened_any_text_keeps_both_ends_and_says_what_is_missing(text: str, 
 def test_ask_long_conversation_and_answer_stay_bounded() -> None:
     messages = tuple(Message(Role.USER, "word " * 5000) for _ in range(9))
     request = ask_one(a_rollout(text="x" * 10**6), replace(PROMPT, messages=messages, tools="[" * 10**5))
-    bound = ANSWER_CHARS + CONVERSATION_CHARS * 1.5 + 11 * 80 + len(JUDGE.question)
+    bound = ANSWER_CHARS + CONVERSATION_CHARS * 1.5 + 11 * 80 + len(QUESTION)
     assert len(request.messages[-1].content) < bound
 
 
 def test_digest_changes_with_each_word_and_only_with_words() -> None:
-    same = PointwiseJudge("other name", JUDGE.rubric, JUDGE.question)
+    same = PointwiseJudge("other name", JUDGE.rubric)
     assert same.digest == JUDGE.digest
     assert replace(JUDGE, rubric=JUDGE.rubric + " ").digest != JUDGE.digest
-    assert replace(JUDGE, question="Digit:").digest != JUDGE.digest
+    assert replace(JUDGE, samples=2).digest != JUDGE.digest
+    assert replace(JUDGE, thinking_tokens=64).digest != JUDGE.digest
     assert len(JUDGE.digest) == 64
 
 

@@ -1,0 +1,63 @@
+"""Who the later judges of a cascade hear."""
+
+from dataclasses import replace
+
+from factory.cascade import contenders, waves
+from schemas.recipe import Cascade, JudgeRef, Jury, Pairing
+from schemas.rows import Loop, Rollout, Verdict, VerdictStatus
+from tests.samples import a_rollout
+
+NAMES = ("helpfulness", "correctness", "clarity")
+JURY = Jury(judges=[JudgeRef(judge=name) for name in NAMES], cascade=Cascade(first=1, margin=0.5))
+SIGMAS = dict.fromkeys(NAMES, 1.0)
+
+
+def answers(count: int) -> list[Rollout]:
+    return [a_rollout("p", f"t{n}", f"answer {n}") for n in range(count)]
+
+
+def said(scores: list[float | None], judge: str = "helpfulness") -> list[Verdict]:
+    ok, bad = VerdictStatus.OK, VerdictStatus.UNREADABLE
+    return [Verdict("p", f"p:t{n}", judge, bad if s is None else ok, score=s) for n, s in enumerate(scores)]
+
+
+def left(rollouts: list[Rollout], verdicts: list[Verdict], heard: int = 1) -> set[str]:
+    return set(contenders(rollouts, verdicts, heard, JURY, Pairing(), SIGMAS, {}))
+
+
+def test_waves_the_first_together_and_the_others_one_by_one() -> None:
+    assert waves(JURY) == [("helpfulness",), ("correctness",), ("clarity",)]
+    assert waves(replace_first(2)) == [("helpfulness", "correctness"), ("clarity",)]
+
+
+def replace_first(first: int) -> Jury:
+    return Jury(judges=JURY.judges, cascade=Cascade(first=first))
+
+
+def test_contenders_clear_ends_settle_the_prompt() -> None:
+    assert left(answers(4), said([9, 5, 5, 1])) == set()
+
+
+def test_contenders_near_the_best_or_the_worst_stay_and_the_middle_leaves() -> None:
+    assert left(answers(5), said([8.8, 8.6, 5, 1.3, 1])) == {"p:t0", "p:t1", "p:t3", "p:t4"}
+
+
+def test_contenders_the_margin_shrinks_as_fewer_judges_are_left() -> None:
+    scores: list[float | None] = [8.8, 8.45, 5, 1]
+    two = said(scores) + said(scores, "correctness")
+    assert left(answers(4), said(scores)) == {"p:t0", "p:t1", "p:t3"}
+    assert left(answers(4), two, heard=2) == set()
+
+
+def test_contenders_judge_that_cannot_be_used_settles_nothing() -> None:
+    assert left(answers(3), said([9, None, 1])) == {"p:t0", "p:t1", "p:t2"}
+
+
+def test_contenders_with_a_loop_only_the_best_is_open() -> None:
+    rollouts = [*answers(4), replace(a_rollout("p", "t9", "again " * 99), loop=Loop.HARD, finish_reason="repetition")]
+    assert left(rollouts, said([9, 8.9, 1.1, 1])) == {"p:t0", "p:t1"}
+
+
+def test_contenders_nobody_is_asked_where_nothing_may_be_chosen() -> None:
+    capped = [replace(one, finish_reason="length") for one in answers(3)]
+    assert left(capped, said([9, 8.9, 1])) == set()
