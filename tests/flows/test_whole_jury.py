@@ -1,0 +1,67 @@
+"""The jury's other ways through the whole run: cascade, confirmation, a share of loops, listwise judges, canaries."""
+
+import asyncio
+from pathlib import Path
+
+from factory import store
+from factory.identity import Stage
+from factory.opening import open_run
+from factory.progress import Silent
+from factory.recipe_file import read_recipe
+from factory.run import RunFolder, run_folder
+from flows.plain import PlainRunner
+from flows.round import make_round
+from tests.conftest import RecipeWriter
+
+
+def make(path: Path, *, offline: bool = False) -> tuple[Path, int]:
+    recipe = read_recipe(path)
+    folder = RunFolder(run_folder(recipe))
+    with folder.locked():
+        opened = open_run(recipe, Silent(), redone=Stage.BALANCE if offline else None)
+        _, sent = asyncio.run(make_round(opened, PlainRunner(2), Stage.PAIRS, offline=offline))
+    return folder.root, sent
+
+
+def counted(root: Path, sql: str) -> dict[str, int]:
+    return {str(name): int(str(count)) for name, count in store.query(root, sql).rows}
+
+
+def test_cascade_confirmation_and_canaries_end_to_end(write_recipe: RecipeWriter) -> None:
+    changes: dict[str, object] = {
+        "jury.cascade": {"first": 1, "margin": 0.5},
+        "jury.confirm": True,
+        "jury.trust": {"canaries": 0.1, "reasked": 0.1},
+        "pairing.loop_share": 0.2,
+        "pairing.margin": 0.05,
+    }
+    root, sent = make(write_recipe(changes=changes))
+    assert sent > 0
+    status = counted(root, "SELECT status, count(*) FROM verdicts GROUP BY ALL")
+    assert status["ok"] > 0
+    assert status["not_asked"] > 0
+    causes = counted(root, "SELECT cause, count(*) FROM pairs GROUP BY ALL")
+    assert causes["jury"] > 0
+    assert causes.get("loop", 0) <= 0.2 * sum(causes.values())
+    assert counted(root, "SELECT 'all', count(*) FROM confirmations")["all"] >= 6 * causes["jury"]
+    assert set(counted(root, "SELECT kind, count(*) FROM canaries GROUP BY ALL")) == {
+        "looped", "empty", "truncated", "padded", "off_prompt", "injected"
+    }  # fmt: skip
+    figures = counted(root, "SELECT figure, count(*) FROM trust GROUP BY ALL")
+    assert {"alpha_raw", "alpha_centred", "n_eff", "canaries", "flips", "calls"} <= figures.keys()
+
+    _, again = make(write_recipe(changes=changes))
+    assert again == 0
+
+    _, repaired = make(write_recipe(changes=changes | {"pairing.margin": 0.4}), offline=True)
+    assert repaired == 0
+    unasked = "SELECT status, count(*) FROM confirmations GROUP BY ALL"
+    assert counted(root, unasked).keys() <= {"ok", "not_asked"}
+
+
+def test_listwise_judges_spend_a_call_a_prompt(write_recipe: RecipeWriter) -> None:
+    judges = [{"judge": name, "protocol": "listwise"} for name in ("helpfulness", "clarity")]
+    root, _ = make(write_recipe(changes={"jury.judges": judges}))
+    calls = counted(root, "SELECT judge, sum(calls) FROM verdicts WHERE status = 'ok' GROUP BY ALL")
+    (prompts,) = counted(root, "SELECT 'n', count(DISTINCT prompt_id) FROM verdicts WHERE status = 'ok'").values()
+    assert calls == {"helpfulness": prompts, "clarity": prompts}
