@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 
 from factory.engine import Engine
 from flows.cli import main
 from tests.fake_engine import FakeEngine
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a shared machine may pause at any example
+hypothesis.settings.load_profile("unhurried")
 
 _CACHE = "XDG_CACHE_HOME"
 _USERS_CACHE = os.environ.get(_CACHE)

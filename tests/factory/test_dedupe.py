@@ -79,7 +79,7 @@ def test_near_duplicates_any_setting_finds_equal_texts(permutations: int, thresh
     assert 0 not in dropped
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.sampled_from([0.7, 0.8, 0.9]))
 def test_near_duplicates_what_is_kept_agrees_with_comparing_all(seed: int, threshold: float) -> None:
     draw = random.Random(seed)

@@ -194,7 +194,7 @@ def test_engine_answer_is_what_the_model_said(fake_engine: FakeEngine) -> None:
 
 
 @given(failures=st.integers(0, TRIES - 1))
-@settings(deadline=None, max_examples=TRIES)
+@settings(max_examples=TRIES)
 def test_engine_fault_that_passes_costs_its_tries_and_nothing_else(failures: int) -> None:
     with FakeEngine(faults=in_turn(*[error(500)] * failures)) as engine:
         waited: list[float] = []
@@ -210,7 +210,7 @@ def test_engine_fault_that_passes_costs_its_tries_and_nothing_else(failures: int
 
 
 @given(seed=st.integers())
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 def test_engine_waits_are_random_and_bounded_by_a_doubling(seed: int) -> None:
     waited: list[float] = []
 

@@ -196,7 +196,7 @@ def test_is_test_larger_share_keeps_what_the_smaller_one_tests(prompt_id: str, s
 
 
 @given(ids=st.lists(HEX, min_size=1, max_size=5, unique=True), share=st.floats(0, 0.999))
-@settings(deadline=None, max_examples=5, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=5, phases=[Phase.explicit, Phase.generate])
 def test_is_test_is_what_the_written_splits_are_cut_by(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], share: float
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.jury import (
@@ -26,7 +26,6 @@ from schemas.recipe import JudgeRef, Jury, Pairing
 from schemas.rows import Loop, Rollout, Scorecard, Verdict, VerdictStatus
 from tests.samples import a_rollout
 
-unhurried = settings(deadline=None)  # a shared machine may pause at any example
 JUDGES = ("helpfulness", "correctness", "clarity")
 JURY = Jury(judges=[JudgeRef(judge=name) for name in JUDGES])
 CHECKED = Jury(judges=JURY.judges, verifiers=["math_answer", "language"])
@@ -113,7 +112,6 @@ def test_candidates_blank_answer_is_judged_if_it_ended_and_failed_if_it_did_not(
     assert (ids(who.judged), ids(who.failed)) == (["t0"], ["t1"])
 
 
-@unhurried
 @given(st.lists(st.sampled_from(["a", "b", "", "loop", "failed"]), min_size=1, max_size=6), st.randoms())
 def test_candidates_any_rollouts_are_split_the_same_in_any_order(kinds: list[str], shuffler: random.Random) -> None:
     makers = {"loop": looped, "failed": failed}
@@ -208,7 +206,6 @@ def test_spread_two_prompts_pool_squares_over_degrees_of_freedom() -> None:
     assert spread.sigmas() == {"clarity": pytest.approx(math.sqrt((2 + 8) / 3))}
 
 
-@unhurried
 @given(st.lists(grids, min_size=1, max_size=6), st.randoms())
 def test_spread_any_order_and_any_split_into_shards_is_the_same_to_the_last_bit(
     prompts: list[Grid], shuffler: random.Random
@@ -271,7 +268,6 @@ def test_score_is_the_mean_of_centred_scores_in_sigmas() -> None:
     assert skewed[1].spread == pytest.approx(statistics.stdev([0.5, 2.0]))
 
 
-@unhurried
 @given(grids, st.lists(st.floats(-3, 3), min_size=3, max_size=3))
 def test_score_lenient_and_harsh_judges_score_alike(grid: Grid, leniency: list[float]) -> None:
     rollouts = slots(len(grid["clarity"]))
@@ -284,7 +280,6 @@ def test_score_lenient_and_harsh_judges_score_alike(grid: Grid, leniency: list[f
     assert math.fsum(card.score or 0.0 for card in plain) == pytest.approx(0.0, abs=1e-9)
 
 
-@unhurried
 @given(grids, st.randoms())
 def test_score_rows_in_any_order_are_the_same_to_the_last_bit(grid: Grid, shuffler: random.Random) -> None:
     rollouts = slots(len(grid["clarity"]))
@@ -295,7 +290,6 @@ def test_score_rows_in_any_order_are_the_same_to_the_last_bit(grid: Grid, shuffl
     assert score_prompt("p", rollouts, verdicts, JURY, UNIT) == cards
 
 
-@unhurried
 @given(grids, st.data())
 def test_score_one_verdict_lost_takes_its_judge_along_and_nothing_leans(grid: Grid, data: st.DataObject) -> None:
     """Scores of the others alone, as if that judge had never been asked."""

@@ -5,7 +5,7 @@ import string
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.loops import detect, detect_batch
@@ -226,7 +226,6 @@ def test_interior_evidence_has_its_onset_in_text_and_ids() -> None:
 # --- a batch ---
 
 
-@settings(deadline=None)  # the first batch loads what Arrow reads Python's lists with
 @given(
     st.lists(
         st.tuples(

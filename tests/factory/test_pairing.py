@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from factory.jury import candidates, score_prompt
@@ -25,7 +25,6 @@ from schemas.rows import (
 )
 from tests.samples import a_prompt, a_rollout
 
-unhurried = settings(deadline=None)  # a shared machine may pause at any example
 JUDGES = ("helpfulness", "correctness", "clarity")
 JURY = Jury(judges=[JudgeRef(judge=name) for name in JUDGES])
 CHECKED = Jury(judges=JURY.judges, verifiers=["math_answer"])
@@ -385,7 +384,6 @@ def prompts(draw: st.DrawFn) -> tuple[list[Rollout], list[Verdict]]:
     return rollouts, verdicts
 
 
-@unhurried
 @given(prompts(), st.randoms())
 def test_law_rows_in_any_order_give_the_same_row(
     prompt: tuple[list[Rollout], list[Verdict]], shuffler: random.Random
@@ -398,7 +396,6 @@ def test_law_rows_in_any_order_give_the_same_row(
     assert pair_prompt(PROMPT, rollouts, verdicts, cards, CHECKED, Pairing()) == outcome
 
 
-@unhurried
 @given(prompts())
 def test_law_every_prompt_ends_in_one_sound_row(prompt: tuple[list[Rollout], list[Verdict]]) -> None:
     rollouts, verdicts = prompt
@@ -420,7 +417,6 @@ def test_law_every_prompt_ends_in_one_sound_row(prompt: tuple[list[Rollout], lis
         assert outcome.margin >= 0.2
 
 
-@unhurried
 @given(prompts(), st.permutations(JUDGES))
 def test_law_judges_exchange_names_and_the_pair_stays(
     prompt: tuple[list[Rollout], list[Verdict]], names: list[str]
@@ -431,7 +427,6 @@ def test_law_judges_exchange_names_and_the_pair_stays(
     assert paired(rollouts, other, CHECKED) == paired(rollouts, verdicts, CHECKED)
 
 
-@unhurried
 @given(prompts(), st.data())
 def test_law_one_verdict_lost_takes_its_judge_along_and_nothing_leans(
     prompt: tuple[list[Rollout], list[Verdict]], data: st.DataObject

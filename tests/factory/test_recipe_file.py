@@ -216,7 +216,7 @@ def test_read_recipe_shared_section_is_used_twice(write: Write) -> None:
     assert recipe.jury.judges[0].model == recipe.policy
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @example(stop=["\x85", "a\u2028b", "\u2029"], seed=0)
 @given(
     stop=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))), seed=st.integers(0, 9)

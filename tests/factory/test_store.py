@@ -22,7 +22,7 @@ from schemas.rows import Cause, Dropped, DropReason, Pair, Prompt, Rollout, Row,
 from schemas.tables import SCHEMAS, Table
 from tests.samples import a_rollout
 
-unhurried = settings(deadline=None, max_examples=25)
+briefly = settings(max_examples=25)
 text = st.text(st.characters(codec="utf-8"))
 strategies = st.sampled_from(list(store.ROW_TYPES.values())).flatmap(
     lambda kind: st.tuples(st.just(kind), st.lists(st.builds(kind), max_size=4))
@@ -54,7 +54,7 @@ def names(folder: Path) -> list[str]:
 
 
 @given(drawn=strategies)
-@unhurried
+@briefly
 def test_part_rows_come_back_equal(
     tmp_path_factory: pytest.TempPathFactory, drawn: tuple[type[Row], list[Row]]
 ) -> None:

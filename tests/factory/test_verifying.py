@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -42,6 +44,8 @@ class Hostile:
                 os._exit(3)
             case "break":
                 raise ValueError("cannot parse")
+            case "imported":
+                return check_result(rollout, self.name, 1.0, str("math_verify" in sys.modules))
             case "devour":
                 return check_result(rollout, self.name, 1.0, f"{len(bytearray(8 * 2**30))} bytes")
         return check_result(rollout, self.name, 1.0, f"in process {os.getpid()}")
@@ -110,6 +114,18 @@ def test_checks_of_math_run_for_real_and_an_endless_power_is_killed() -> None:
     statuses = [VerdictStatus.OK, VerdictStatus.FAILED, VerdictStatus.OK, VerdictStatus.ABSTAINED]
     assert [verdict.status for verdict in verdicts] == statuses
     assert [verdict.score for verdict in verdicts] == [1.0, None, 0.0, None]
+
+
+def test_slow_imports_count_against_no_check_where_the_fork_server_was_started_by_something_else() -> None:
+    code = """
+import asyncio, sys
+from factory.processes import process_context
+process_context([]).Process(target=print).start()
+from tests.factory.test_verifying import a_check, find_hostile, run_checks
+print(asyncio.run(run_checks([a_check("imported")], 1, 60, find_hostile))[0].reply)
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.split()[-1] == "True"
 
 
 def test_checks_from_a_thread_beside_a_running_loop_work() -> None:

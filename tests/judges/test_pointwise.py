@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from judges.base import request_id
@@ -18,7 +18,6 @@ from schemas.chat import Completion, Message, Request, Role, TokenAlternative
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
 from tests.samples import a_rollout
 
-unhurried = settings(deadline=None)  # a shared machine may pause at any example
 JUDGE = PointwiseJudge("taste", "You grade taste. 1: none. 9: all of it.")
 PROMPT = Prompt("p", "file", (Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "What is the capital of France?")))
 VISIBLE_FORMAT = {chr(code) for code in (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD)}
@@ -98,7 +97,6 @@ def test_ask_answer_that_closes_the_quotes_stays_one_line() -> None:
     assert shown_answer(ask_one(a_rollout(text=answer))) == answer
 
 
-@unhurried
 @given(st.text())
 def test_ask_any_answer_adds_no_line_to_the_question(answer: str) -> None:
     lines = ask_one(a_rollout(text=answer)).messages[-1].content.split("\n")
@@ -123,7 +121,6 @@ def test_ask_pipes_of_code_are_left_alone() -> None:
     assert shown_answer(ask_one(a_rollout(text=code))) == code
 
 
-@unhurried
 @given(st.lists(st.sampled_from(["<", "<|", "|>", "im_end", "s", "/", ">", "[", "INST", "]", "SYS", "\u200b", "x"])))
 def test_plain_any_mixture_holds_no_special_token(parts: list[str]) -> None:
     shown = plain(visible("".join(parts)))
@@ -145,7 +142,6 @@ def test_quoted_lone_surrogate_can_be_sent() -> None:
     assert quoted("a\ud83d", 10).encode() == '"a\ufffd"'.encode()
 
 
-@unhurried
 @given(st.text(max_size=60), st.integers(1, 40))
 def test_shortened_any_text_keeps_both_ends_and_says_what_is_missing(text: str, limit: int) -> None:
     short = shortened(text, limit)
@@ -198,7 +194,6 @@ def test_read_masked_and_broken_logprobs_are_not_looked_at() -> None:
     assert read_one(reply).mass == pytest.approx(0.9)
 
 
-@unhurried
 @given(st.lists(st.tuples(st.sampled_from("123456789"), st.floats(-20, 0)), min_size=1, max_size=20), st.randoms())
 def test_distribution_any_digits_mean_lies_among_them_in_any_order(
     pairs: list[tuple[str, float]], shuffler: random.Random
