@@ -28,6 +28,7 @@ from schemas.recipe import Aggregation
 Block = Mapping[str, float]  # one judge's raw scores of one prompt, by rollout_id
 Weights = Mapping[str, float]  # by judge; a judge that is not in it weighs 1
 
+ALL_ALIKE: Final[Weights] = {}
 TIE: Final = 1e-6  # raw scores nearer than this are equal
 _PRIOR: Final = 0.1  # virtual wins of each over each, so that an unbeaten rollout has a finite strength
 _STEPS: Final = 200
@@ -52,13 +53,13 @@ def aggregate(
 ) -> dict[str, float]:
     """S of each rollout. `blocks` holds judges that all scored the same rollouts, at least one of both.
 
-    `sigmas` has every one of these judges; each weight is above 0.
+    A judge without a sigma is not scaled; each weight is above 0.
     """
     return _WAYS[way](blocks, sigmas, weights)
 
 
 def _scaled(blocks: Mapping[str, Block], sigmas: Mapping[str, float], weights: Weights) -> dict[str, float]:
-    return _weighted_mean({judge: scaled(block, sigmas[judge]) for judge, block in blocks.items()}, weights)
+    return _weighted_mean({judge: scaled(block, sigmas.get(judge, 1.0)) for judge, block in blocks.items()}, weights)
 
 
 def _mean(blocks: Mapping[str, Block], sigmas: Mapping[str, float], weights: Weights) -> dict[str, float]:
@@ -102,7 +103,7 @@ def _borda(blocks: Mapping[str, Block], sigmas: Mapping[str, float], weights: We
 def _beaten(block: Block) -> dict[str, float]:
     others = max(1, len(block) - 1)
     return {
-        one: math.fsum((_sign(score - other) + 1) / 2 for key, other in block.items() if key != one) / others
+        one: math.fsum((sign(score - other) + 1) / 2 for key, other in block.items() if key != one) / others
         - (0.5 if len(block) > 1 else 0.0)
         for one, score in block.items()
     }
@@ -112,7 +113,7 @@ def _copeland(blocks: Mapping[str, Block], sigmas: Mapping[str, float], weights:
     found = _rollouts(blocks)
     others = max(1, len(found) - 1)
     return {
-        one: math.fsum(_sign(_votes(blocks, weights, one, other)) for other in found if other != one) / others
+        one: math.fsum(sign(_votes(blocks, weights, one, other)) for other in found if other != one) / others
         for one in found
     }
 
@@ -128,7 +129,7 @@ def _gold_log_odds(blocks: Mapping[str, Block], sigmas: Mapping[str, float], wei
 
 def _votes(blocks: Mapping[str, Block], weights: Weights, one: str, other: str) -> float:
     """The weight of the judges that prefer `one`, less that of those that prefer `other`."""
-    return math.fsum(weight(judge, weights) * _sign(block[one] - block[other]) for judge, block in blocks.items())
+    return math.fsum(weight(judge, weights) * sign(block[one] - block[other]) for judge, block in blocks.items())
 
 
 def _bradley_terry(blocks: Mapping[str, Block], sigmas: Mapping[str, float], weights: Weights) -> dict[str, float]:
@@ -136,7 +137,7 @@ def _bradley_terry(blocks: Mapping[str, Block], sigmas: Mapping[str, float], wei
     found = _rollouts(blocks)
     wins = {
         (one, other): _PRIOR
-        + math.fsum(weight(judge, weights) * (_sign(b[one] - b[other]) + 1) / 2 for judge, b in blocks.items())
+        + math.fsum(weight(judge, weights) * (sign(b[one] - b[other]) + 1) / 2 for judge, b in blocks.items())
         for one in found
         for other in found
         if one != other
@@ -162,7 +163,8 @@ def _bradley_terry(blocks: Mapping[str, Block], sigmas: Mapping[str, float], wei
     return {one: math.log(value) for one, value in strength.items()}
 
 
-def _sign(difference: float) -> int:
+def sign(difference: float) -> int:
+    """1, -1, or 0 where two raw scores are equal."""
     return (difference > TIE) - (difference < -TIE)
 
 

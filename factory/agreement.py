@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Final
 
-from factory.aggregation import TIE, Block
+from factory.aggregation import Block, sign
 
 _GRID: Final = 2**20
 
@@ -96,7 +96,7 @@ def tau_b(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Kendall's tau-b (Kendall, Biometrika 33, 1945) of two sequences of equal length; None where one is all ties."""
     pro = con = only_x = only_y = 0
     for i, j in combinations(range(len(x)), 2):
-        a, b = _sign(x[i] - x[j]), _sign(y[i] - y[j])
+        a, b = sign(x[i] - x[j]), sign(y[i] - y[j])
         if a and b:
             pro += a == b
             con += a != b
@@ -105,7 +105,3 @@ def tau_b(x: Sequence[float], y: Sequence[float]) -> float | None:
             only_y += bool(b)
     whole = (pro + con + only_x) * (pro + con + only_y)
     return (pro - con) / math.sqrt(whole) if whole else None
-
-
-def _sign(difference: float) -> int:
-    return (difference > TIE) - (difference < -TIE)

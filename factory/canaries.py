@@ -2,19 +2,19 @@
 
 A few prompts of every run are drawn by a hash of their ids. Of each, the first sound answer gets a looped, an empty, a
 truncated, a padded and an off-prompt twin, and one that speaks to the judge. Every judge grades the twins as it grades
-everything else; a judge that does not set the original above them is not to be trusted, and `status` says so.
+everything else; a judge that does not set the original above them is not to be trusted, and the table `trust` says so.
 
 The rule that must not break: a twin is never a rollout. It has no row among them, is never paired, and is the same text
 in every run of the same answers.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from factory.jury import candidates
+from factory.lots import lot
 from judges.base import Judge
 from schemas.chat import Completion
 from schemas.rows import Canary, CanaryKind, Loop, Prompt, Reasked, Rollout, Verdict, VerdictStatus
@@ -42,11 +42,6 @@ def drawn(prompt_id: str, share: float, least: float, purpose: str) -> bool:
     `least` is `least_lot` of the run.
     """
     return share > 0 and lot(prompt_id, purpose) <= max(share, least)
-
-
-def lot(prompt_id: str, purpose: str = "canaries") -> float:
-    """A number from 0 to 1 that is the prompt's own."""
-    return int.from_bytes(hashlib.sha256(f"{purpose}:{prompt_id}".encode()).digest()[:6]) / 2**48
 
 
 def least_lot(prompt_ids: Sequence[str], purpose: str) -> float:
@@ -96,19 +91,7 @@ def canary_rows(
     for judge in judges:
         for kind, twin in twins(rollout).items():
             own, other = judge.read(prompt, (rollout, twin), kept)
-            status = other.status if own.status is VerdictStatus.OK else own.status
-            both = status is VerdictStatus.OK
-            rows.append(
-                Canary(
-                    prompt.prompt_id,
-                    rollout.rollout_id,
-                    judge.name,
-                    kind,
-                    status,
-                    original=own.score if both else None,
-                    twin=other.score if both else None,
-                )
-            )
+            rows.append(Canary(prompt.prompt_id, rollout.rollout_id, judge.name, kind, *_both(own, other)))
     return rows
 
 
@@ -118,18 +101,12 @@ def reasked_rows(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Re
     rows = []
     for verdict in first:
         other = again.get((verdict.rollout_id, verdict.judge))
-        if other is None:
-            continue
-        status = other.status if verdict.status is VerdictStatus.OK else verdict.status
-        both = status is VerdictStatus.OK
-        rows.append(
-            Reasked(
-                verdict.prompt_id,
-                verdict.rollout_id,
-                verdict.judge,
-                status,
-                first=verdict.score if both else None,
-                second=other.score if both else None,
-            )
-        )
+        if other is not None:
+            rows.append(Reasked(verdict.prompt_id, verdict.rollout_id, verdict.judge, *_both(verdict, other)))
     return rows
+
+
+def _both(one: Verdict, other: Verdict) -> tuple[VerdictStatus, float | None, float | None]:
+    """Two scores that are compared: ok with both of them, else why not and neither."""
+    status = other.status if one.status is VerdictStatus.OK else one.status
+    return (status, one.score, other.score) if status is VerdictStatus.OK else (status, None, None)

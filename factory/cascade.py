@@ -50,7 +50,7 @@ def contenders(
     own = heard_blocks(blocks(who.judged, verdicts, jury), jury, sigmas, weights)
     if not own:
         return frozenset(rollout.rollout_id for rollout in who.judged)
-    score = aggregate("scaled", own, dict.fromkeys(own, 1.0) | dict(sigmas), weights)
+    score = aggregate("scaled", own, sigmas, weights)
     near = _near(cascade, heard, len(jury.judges))
     best = _nearest({key: s for key, s in score.items() if barred[key] is None}, near)
     worst = frozenset() if who.loops else _worst(score, best, verdicts, jury, near)

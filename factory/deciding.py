@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from factory.aggregation import Weights
 from factory.confirming import Contest, confirm, confirmation_rows, confirmed, contest, open_contests
 from factory.engine import Engine
-from factory.hearing import Case
+from factory.hearing import Case, by_prompt
 from factory.identity import Stage
 from factory.jury import PooledSpread, score_prompt
 from factory.loop_share import EVERY, LoopCount, may_use_loop
 from factory.pairing import pair_prompt
-from factory.shards import Work, by_prompt, desk_of, now
+from factory.shards import Work, desk_of, now
 from judges.pairwise import PairwiseJudge
 from schemas.manifest import StageRecord
 from schemas.rows import Confirmation, Dropped, Pair, Scorecard, Verdict, VerdictStatus
@@ -45,6 +45,11 @@ def write_spreads(work: Work) -> StageRecord:
     return work.close(Stage.SPREADS, 0, began, [], notes=dict(spread.sigmas()))
 
 
+def pooled_sigmas(work: Work) -> dict[str, float]:
+    """By judge, as `write_spreads` found them."""
+    return {judge: float(sigma) for judge, sigma in work.record(Stage.SPREADS, 0).notes.items()}
+
+
 def write_balance(work: Work, bench: Bench) -> StageRecord:
     """Which forced loops make pairs. Reads the run once more where the recipe caps their share."""
     if record := work.finished(Stage.BALANCE, 0):
@@ -59,10 +64,15 @@ def write_balance(work: Work, bench: Bench) -> StageRecord:
     return work.close(Stage.BALANCE, 0, began, [], notes={_BOUND: bound})
 
 
+def _bound(work: Work) -> float:
+    return float(work.record(Stage.BALANCE, 0).notes[_BOUND])
+
+
 def contests(work: Work, shard: int, bench: Bench) -> list[Contest]:
     """The pairs of a shard that opinion makes."""
-    bound = float(work.record(Stage.BALANCE, 0).notes[_BOUND])
-    found = [contest(case.prompt, case.rollouts, decided) for case, _, decided in _decided(work, shard, bench, bound)]
+    found = [
+        contest(case.prompt, case.rollouts, decided) for case, _, decided in _decided(work, shard, bench, _bound(work))
+    ]
     return [one for one in found if one is not None]
 
 
@@ -104,14 +114,10 @@ def write_pairs(work: Work, shard: int, bench: Bench) -> StageRecord:
     if record := work.finished(Stage.PAIRS, shard):
         return record
     began = now()
-    rows: dict[str, list[Confirmation]] = {}
-    if work.recipe.jury.confirm:
-        for row in work.run.read_rows(Confirmation, shard):
-            rows.setdefault(row.prompt_id, []).append(row)
+    rows = by_prompt(work.run.read_rows(Confirmation, shard)) if work.recipe.jury.confirm else {}
     cards: list[Scorecard] = []
     decided: list[Pair | Dropped] = []
-    bound = float(work.record(Stage.BALANCE, 0).notes[_BOUND])
-    for case, own, one in _decided(work, shard, bench, bound):
+    for case, own, one in _decided(work, shard, bench, _bound(work)):
         cards.extend(own)
         if isinstance(one, Pair) and work.recipe.jury.confirm:
             decided.append(confirmed(one, rows.get(case.prompt.prompt_id, ()), bench.weights))
@@ -131,7 +137,7 @@ def _decided(
     """Every prompt of a shard with its scorecards and what becomes of it, not confirmed yet."""
     recipe = work.recipe
     verdicts = by_prompt(work.run.read_rows(Verdict, shard))
-    sigmas = {judge: float(sigma) for judge, sigma in work.record(Stage.SPREADS, 0).notes.items()}
+    sigmas = pooled_sigmas(work)
     for case in work.read_case(shard):
         prompt_id = case.prompt.prompt_id
         heard = verdicts.get(prompt_id, ())

@@ -5,8 +5,10 @@ read from there once more when all judges were heard, so that a kill between two
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeVar
 
 from factory.aggregation import Weights
 from factory.asking import Desk, together
@@ -18,8 +20,9 @@ from factory.jury import candidates, needs_requeue, skipped_verdicts
 from judges.base import Judge, Question, no_score
 from schemas.chat import Completion, Request
 from schemas.recipe import Jury, Pairing
-from schemas.rows import Canary, Prompt, Reasked, Rollout, Verdict, VerdictStatus
+from schemas.rows import Canary, Confirmation, Prompt, Reasked, Rollout, Verdict, VerdictStatus
 
+R = TypeVar("R", Verdict, Confirmation)
 AGAIN = ":again"  # ends the id of the one request that is asked a second time
 
 
@@ -32,7 +35,7 @@ class Seat:
     breaker: Breaker = field(default_factory=Breaker)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """A prompt with its rollouts, in slot order, and what the verifiers said of them."""
 
@@ -40,9 +43,13 @@ class Case:
     rollouts: tuple[Rollout, ...]
     checks: tuple[Verdict, ...] = ()
 
-    @property
+    @cached_property
     def judged(self) -> tuple[Rollout, ...]:
         return candidates(self.rollouts).judged
+
+    def among(self, about: Collection[str]) -> list[Rollout]:
+        """The judged rollouts with these ids."""
+        return [rollout for rollout in self.judged if rollout.rollout_id in about]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +84,18 @@ def cases(prompts: Sequence[Prompt], rollouts: Sequence[Rollout], checks: Sequen
     answers: dict[str, list[Rollout]] = {prompt.prompt_id: [] for prompt in prompts}
     for rollout in rollouts:
         answers[rollout.prompt_id].append(rollout)
-    checked: dict[str, list[Verdict]] = {}
-    for check in checks:
-        checked.setdefault(check.prompt_id, []).append(check)
+    checked = by_prompt(checks)
     return tuple(
-        Case(prompt, tuple(answers[prompt.prompt_id]), tuple(checked.get(prompt.prompt_id, ()))) for prompt in prompts
+        Case(prompt, tuple(answers[prompt.prompt_id]), checked.get(prompt.prompt_id, ())) for prompt in prompts
     )
+
+
+def by_prompt(rows: Iterable[R]) -> dict[str, tuple[R, ...]]:
+    """The rows of each prompt that has any, in their order."""
+    found: dict[str, list[R]] = {}
+    for row in rows:
+        found.setdefault(row.prompt_id, []).append(row)
+    return {prompt_id: tuple(own) for prompt_id, own in found.items()}
 
 
 def questions(
@@ -92,7 +105,7 @@ def questions(
     asked = asked_about(case, court, kept)
     found: dict[str, tuple[Judge, Question]] = {}
     for judge in judges:
-        own = [rollout for rollout in case.judged if rollout.rollout_id in asked.get(judge.name, ())]
+        own = case.among(asked.get(judge.name, ()))
         for question in (*judge.ask(case.prompt, own), *_extra(case, judge, own, court)):
             found.setdefault(question.request.request_id, (judge, question))
     return list(found.values())
@@ -182,7 +195,7 @@ def questions_again(case: Case, court: Court, kept: Mapping[str, Completion]) ->
     asked = asked_about(case, court, kept)
     found = []
     for judge in court.judges.values():
-        own = [rollout for rollout in case.judged if rollout.rollout_id in asked.get(judge.name, ())]
+        own = case.among(asked.get(judge.name, ()))
         for question in judge.ask(case.prompt, own):
             if any((judge.name, about) in bad for about in question.about):
                 found.append((judge, replace(question, request=_second(question.request))))
@@ -209,7 +222,7 @@ def judged_verdicts(case: Case, court: Court, kept: Mapping[str, Completion]) ->
 def _verdicts(
     case: Case, judge: Judge, about: Collection[str], kept: Mapping[str, Completion], court: Court
 ) -> list[Verdict]:
-    own = [rollout for rollout in case.judged if rollout.rollout_id in about]
+    own = case.among(about)
     replies: dict[str, Completion] = {}
     unsent: set[str] = set()  # rollouts that the judge was stopped before
     for question in judge.ask(case.prompt, own):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from factory.aggregation import Block, Weights, aggregate, centred, scaled
+from factory.aggregation import ALL_ALIKE, Block, Weights, aggregate, centred, scaled, weight
 from judges.base import no_score
 from judges.quoting import looks_injected
 from judges.registry import find_verifier
@@ -22,7 +22,6 @@ from schemas.rows import Loop, Rollout, Scorecard, Verdict, VerdictStatus
 
 LOOPED, FAILED_CHECK, UNCHECKED, PROVEN = -2, -1, 0, 1  # the tiers; they rank before any score
 _DEFAULT_PAIRING = Pairing()
-_ALL_ALIKE: Weights = {}
 _GRID = 2**40  # a block's sum of squares is kept in units of 2**-40, so that differences under 1e-6 are none
 _ASKED_AGAIN = frozenset({VerdictStatus.FAILED, VerdictStatus.UNREADABLE})  # a refusal never; the rest would not change
 
@@ -103,7 +102,7 @@ def skipped_verdicts(rollouts: Sequence[Rollout], names: Sequence[str]) -> tuple
     return tuple(no_score(rollout, name, status) for rollout, status in looped + repeated for name in names)
 
 
-def quorum(jury: Jury, weights: Weights = _ALL_ALIKE) -> int:
+def quorum(jury: Jury, weights: Weights = ALL_ALIKE) -> int:
     """How many judges must count: max(2, ceil(2J/3)), one of a jury of one, or what the recipe says.
 
     J leaves out the judges that gold has silenced, and a quorum is never more than J.
@@ -114,7 +113,7 @@ def quorum(jury: Jury, weights: Weights = _ALL_ALIKE) -> int:
 
 def listened_to(jury: Jury, weights: Weights) -> tuple[str, ...]:
     """The seats whose opinion weighs anything."""
-    return tuple(seat for seat in jury.seats if weights.get(seat, 1.0) > 0)
+    return tuple(seat for seat in jury.seats if weight(seat, weights) > 0)
 
 
 def settled_without(verdicts: Iterable[Verdict]) -> frozenset[str]:
@@ -258,7 +257,7 @@ def score_prompt(
     jury: Jury,
     sigmas: Mapping[str, float],
     pairing: Pairing = _DEFAULT_PAIRING,
-    weights: Weights = _ALL_ALIKE,
+    weights: Weights = ALL_ALIKE,
 ) -> tuple[Scorecard, ...]:
     """One scorecard for each rollout, in slot order; a duplicate stands where the judged rollout of its text stands.
 
@@ -269,7 +268,7 @@ def score_prompt(
     who = candidates(rollouts)
     whole = blocks(who.judged, verdicts, jury)
     heard = heard_blocks(whole, jury, sigmas, weights)
-    scores = aggregate(pairing.aggregation, heard, dict.fromkeys(heard, 1.0) | dict(sigmas), weights) if heard else {}
+    scores = aggregate(pairing.aggregation, heard, sigmas, weights) if heard else {}
     z_scores = [scaled(block, sigmas.get(judge, 1.0)) for judge, block in heard.items()]
     barred = bars(rollouts, verdicts, jury, pairing)
     left_out = _left_out(jury, whole, heard, verdicts, weights) if who.judged else ()

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from factory.aggregation import TIE, Block, Weights, weight
+from factory.aggregation import ALL_ALIKE, TIE, Block, Weights, weight
 from factory.jury import (
     FAILED_CHECK,
     Bar,
@@ -28,7 +28,6 @@ from schemas.rows import Cause, Dropped, DropReason, Loop, LoopEvidence, Pair, P
 
 Trim = Callable[[str, Sequence[int] | None, LoopEvidence, int], tuple[str, tuple[int, ...] | None]]
 
-_ALL_ALIKE: Weights = {}
 _ROUNDING = 1e-9  # so that 2 judges of 3 meet a share written as 0.666666667
 
 
@@ -89,7 +88,7 @@ def pair_prompt(
     trim: Trim = trim,
     *,
     sigmas: Mapping[str, float] | None = None,
-    weights: Weights = _ALL_ALIKE,
+    weights: Weights = ALL_ALIKE,
     may_use_loop: bool = True,
 ) -> Pair | Dropped:
     """One prompt's rollouts to its pair, or why it has none. The rows may be in any order.

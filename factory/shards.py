@@ -17,6 +17,7 @@ from factory.hearing import (
     Court,
     Seat,
     all_verdicts,
+    by_prompt,
     cases,
     hear,
     hear_again,
@@ -231,12 +232,11 @@ async def asked_again(work: Work, shard: int, court: Court, checks: CheckPool | 
 
 async def heard_so_far(work: Work, shard: int, court: Court, checks: CheckPool) -> list[tuple[Case, list[Verdict]]]:
     """Each prompt with the verdicts that there are: stored ones of a finished shard, else those that its replies give."""
-    read = await _checked(work.read_case(shard), work.recipe.jury.verifiers, checks)
     if work.finished(Stage.VERDICTS, shard) is not None:
         stored = by_prompt(work.run.read_rows(Verdict, shard))
-        return [(case, list(stored.get(case.prompt.prompt_id, ()))) for case in read]
+        return [(case, list(stored.get(case.prompt.prompt_id, ()))) for case in work.read_case(shard)]
     kept = desk_of(work, Stage.VERDICTS, shard).journal.kept
-    return [(case, judged_verdicts(case, court, kept)) for case in read]
+    return [(case, judged_verdicts(case, court, kept)) for case in await _cases(work, shard, checks)]
 
 
 async def write_verdicts(work: Work, shard: int, court: Court, checkers: CheckPool) -> StageRecord:
@@ -296,13 +296,6 @@ def _checks(heard: Sequence[Case], verifiers: Sequence[str]) -> list[Check]:
         for name in verifiers
         if rollout.text is not None
     ]
-
-
-def by_prompt(verdicts: Sequence[Verdict]) -> dict[str, tuple[Verdict, ...]]:
-    found: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        found.setdefault(verdict.prompt_id, []).append(verdict)
-    return {prompt_id: tuple(rows) for prompt_id, rows in found.items()}
 
 
 def desk_of(work: Work, stage: Stage, shard: int) -> Desk:

@@ -25,11 +25,12 @@ from itertools import combinations
 
 from factory.aggregation import TIE, Block, aggregate, centred
 from factory.agreement import Alpha, Correlations, effective_judges, on_grid, tau_b
+from factory.deciding import pooled_sigmas
 from factory.figures import wilson
-from factory.hearing import Case
+from factory.hearing import Case, by_prompt
 from factory.identity import Stage
 from factory.jury import blocks, candidates, comparable
-from factory.shards import COST, Work, by_prompt, now
+from factory.shards import COST, Work, now
 from schemas.manifest import StageRecord
 from schemas.recipe import Jury
 from schemas.rows import Canary, Reasked, TrustFigure, Verdict, VerdictStatus
@@ -197,8 +198,7 @@ def write_trust(work: Work) -> StageRecord:
     if record := work.finished(Stage.TRUST, 0):
         return record
     began = now()
-    sigmas = {judge: float(sigma) for judge, sigma in work.record(Stage.SPREADS, 0).notes.items()}
-    watch = Watch(work.recipe.jury, sigmas)
+    watch = Watch(work.recipe.jury, pooled_sigmas(work))
     for shard in work.shards():
         verdicts = by_prompt(work.run.read_rows(Verdict, shard))
         for case in work.read_case(shard):

@@ -125,10 +125,11 @@ class Round:
         self.work.progress.begin(Stage.VERDICTS, judged * len(self.opened.judges))
         async with shards.check_pool() as checkers:
             early = checkers if self.recipe.jury.cascade else None  # only a cascade wants them before the judges
-            for wave in waves(self.recipe.jury):
+            *first, last = waves(self.recipe.jury)
+            for wave in (*first, last):
                 for panel in panels(self.recipe, wave):
                     await self._hear(panel, pending, early)
-                if early is not None:
+                if early is not None and wave is not last:
                     await self._pool_spreads(wave, early)
             await self._hear_again(pending, early)
             await self.room.stop_local()

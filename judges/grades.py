@@ -7,7 +7,8 @@ refusal are none.
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from schemas.chat import Completion, TokenAlternative
@@ -16,7 +17,7 @@ from schemas.rows import VerdictStatus
 DIGITS = tuple("123456789")
 LOW_MASS = 0.05  # under it, 19 parts in 20 of the distribution are about something other than a grade
 
-_DIGIT_TOKEN = re.compile(r"[\s\u2581\u0120]*([1-9])")  # "7", " 7", SentencePiece's and byte-level BPE's marked space
+_TOKEN = re.compile(r"[\s\u2581\u0120]*(\S)")  # "7", " 7", SentencePiece's and byte-level BPE's marked space
 _MASKED = -1000.0  # engines write -9999 or -inf for a token that the grammar forbids
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
 _UNFINISHED_THOUGHT = re.compile(r"<(?:think|thinking|reasoning)>")
@@ -49,7 +50,7 @@ def one_digit(reply: Completion) -> int | VerdictStatus:
     if bad := ended_badly(reply):
         return bad
     text = reply.text.strip()
-    return int(text) if text in DIGITS else _no_grade(reply)
+    return int(text) if text in DIGITS else unread(reply)
 
 
 def last_line(reply: Completion) -> int | VerdictStatus:
@@ -67,8 +68,27 @@ def last_line(reply: Completion) -> int | VerdictStatus:
     return int(found[1]) if found else VerdictStatus.UNREADABLE
 
 
-def _no_grade(reply: Completion) -> VerdictStatus:
+def unread(reply: Completion) -> VerdictStatus:
+    """Why a text that is no verdict is none."""
     return VerdictStatus.TRUNCATED if reply.finish_reason == "length" else VerdictStatus.UNREADABLE
+
+
+def probabilities(alternatives: Sequence[TokenAlternative], values: Sequence[str]) -> list[tuple[str, float]]:
+    """Each token that is one of the one-character `values`, in whatever variant, with its probability.
+
+    A token that the grammar forbids, and one whose log-probability is NaN, is not among them.
+    """
+    return [
+        (said[1], math.exp(min(one.logprob, 0.0)))
+        for one in alternatives
+        if (said := _TOKEN.fullmatch(one.token)) and said[1] in values and one.logprob > _MASKED
+    ]
+
+
+def commonest(bad: Iterable[VerdictStatus]) -> VerdictStatus:
+    """Of what several replies came to; failed where there was none."""
+    counted = Counter(bad)
+    return max(counted, key=lambda status: (counted[status], status), default=VerdictStatus.FAILED)
 
 
 def digit_distribution(alternatives: Sequence[TokenAlternative]) -> Distribution | None:
@@ -76,11 +96,7 @@ def digit_distribution(alternatives: Sequence[TokenAlternative]) -> Distribution
 
     A digit's token variants are added up. None where no digit is among the alternatives, or each is masked or NaN.
     """
-    found = [
-        (int(digit[1]), math.exp(min(one.logprob, 0.0)))
-        for one in alternatives
-        if (digit := _DIGIT_TOKEN.fullmatch(one.token)) and one.logprob > _MASKED
-    ]
+    found = [(int(digit), p) for digit, p in probabilities(alternatives, DIGITS)]
     mass = math.fsum(p for _, p in found)
     if mass == 0.0:
         return None

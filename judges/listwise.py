@@ -10,14 +10,13 @@ The rule that must not break: the reply is read by label, never by position, and
 import hashlib
 import json
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pvariance
 from string import ascii_uppercase
 
 from judges.base import Question, no_score
-from judges.grades import ended_badly
+from judges.grades import commonest, ended_badly, unread
 from judges.pointwise import RULES, THINKING_TEMPERATURE
 from judges.quoting import ANSWER_CHARS, CONVERSATION_CHARS, conversation_view, quoted
 from schemas.chat import Completion, Message, Request, Role, Sampling
@@ -131,8 +130,7 @@ class ListwiseJudge:
     def _verdict(self, rollout: Rollout, read: Sequence[Grades | VerdictStatus]) -> Verdict:
         grades = [each[rollout.rollout_id] for each in read if not isinstance(each, VerdictStatus)]
         if 2 * len(grades) <= len(read):
-            bad = Counter(each for each in read if isinstance(each, VerdictStatus))
-            return no_score(rollout, self.name, max(bad, key=lambda status: (bad[status], status)))
+            return no_score(rollout, self.name, commonest(each for each in read if isinstance(each, VerdictStatus)))
         verdict = no_score(rollout, self.name, VerdictStatus.OK)
         spread = pvariance(grades) if len(read) > 1 else None
         return replace(verdict, score=fmean(grades), variance=spread, mass=None)
@@ -156,7 +154,7 @@ def _graded(reply: Completion, *, thinks: bool) -> Grades | VerdictStatus:
     try:
         found = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
-        return VerdictStatus.TRUNCATED if reply.finish_reason == "length" else VerdictStatus.UNREADABLE
+        return unread(reply)
     if not isinstance(found, dict) or not found:
         return VerdictStatus.UNREADABLE
     if any(isinstance(grade, bool) or not isinstance(grade, int) or not 1 <= grade <= 9 for grade in found.values()):

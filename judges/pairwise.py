@@ -8,15 +8,14 @@ read is who was shown where, never which letter comes up more.
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from judges.base import Question
-from judges.grades import LOW_MASS, ended_badly
+from judges.grades import LOW_MASS, ended_badly, probabilities, unread
 from judges.pointwise import TOP_LOGPROBS
 from judges.quoting import ANSWER_CHARS, CONVERSATION_CHARS, conversation_view, quoted
-from schemas.chat import Completion, Message, Request, Role, Sampling, TokenAlternative
+from schemas.chat import Completion, Message, Request, Role, Sampling
 from schemas.rows import Confirmation, Prompt, Rollout, VerdictStatus
 
 PROTOCOL = "pairwise-1"  # goes up with every change of what a judge is shown
@@ -26,9 +25,6 @@ RULES = (
 )
 QUESTION = "Which answer is better by the rubric, A or B? Letter:"
 LETTERS = ("A", "B")
-
-_LETTER_TOKEN = re.compile(r"[\s\u2581\u0120]*([AB])")
-_MASKED = -1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +102,16 @@ def first_letter(reply: Completion) -> tuple[float, float | None] | VerdictStatu
         return bad
     said = reply.text.strip()
     if said not in LETTERS:
-        return VerdictStatus.TRUNCATED if reply.finish_reason == "length" else VerdictStatus.UNREADABLE
+        return unread(reply)
     if not reply.first_token:
         return float(said == "A"), None
-    a, b = (_probability(reply.first_token, letter) for letter in LETTERS)
+    found = probabilities(reply.first_token, LETTERS)
+    a, b = (math.fsum(p for said, p in found if said == letter) for letter in LETTERS)
     if a + b == 0.0:
         return VerdictStatus.UNREADABLE
     if a + b < LOW_MASS:
         return VerdictStatus.LOW_MASS
     return a / (a + b), min(a + b, 1.0)
-
-
-def _probability(alternatives: Sequence[TokenAlternative], letter: str) -> float:
-    return math.fsum(
-        math.exp(min(one.logprob, 0.0))
-        for one in alternatives
-        if one.logprob > _MASKED and (found := _LETTER_TOKEN.fullmatch(one.token)) and found[1] == letter
-    )
 
 
 def winner(rows: Sequence[Confirmation]) -> float | None:

@@ -11,13 +11,12 @@ engine's prefix cache computes that once.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pvariance
 
 from judges.base import Question, no_score, request_id
-from judges.grades import DIGITS, LOW_MASS, digit_distribution, last_line, one_digit
+from judges.grades import DIGITS, LOW_MASS, commonest, digit_distribution, last_line, one_digit
 from judges.quoting import ANSWER_CHARS, CONVERSATION_CHARS, conversation_view, quoted
 from schemas.chat import Completion, Message, Request, Role, Sampling
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
@@ -137,8 +136,7 @@ def _of_samples(verdict: Verdict, grades: Sequence[int | VerdictStatus], wanted:
     """The mean of those that can be read, which must be more than half; its mass is their share."""
     read = [grade for grade in grades if isinstance(grade, int)]
     if 2 * len(read) <= wanted:
-        bad = Counter(grade for grade in grades if isinstance(grade, VerdictStatus)) or {VerdictStatus.FAILED: 1}
-        return replace(verdict, status=max(bad, key=lambda status: (bad[status], status)))
+        return replace(verdict, status=commonest(grade for grade in grades if isinstance(grade, VerdictStatus)))
     return replace(verdict, score=fmean(read), variance=pvariance(read), mass=len(read) / wanted)
 
 

@@ -137,7 +137,7 @@ class Cascade(Section):
     """The first judges hear every prompt; the others only those that the first leave open."""
 
     first: int = Field(default=1, ge=1)
-    margin: float = Field(default=0.5, ge=0)  # open: best and worst are nearer than this, in grades
+    margin: float = Field(default=0.5, ge=0)  # in pooled within-prompt SDs; see factory/cascade.py
 
 
 class Trust(Section):
