@@ -1,0 +1,48 @@
+"""How a text is read by every check: what counts as a word, a sentence, a paragraph, a line.
+
+Words are runs of letters, digits and underscores, as IFEval counts them; sentences are found by the rules of their
+language. Nothing here loads data from a network.
+"""
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+
+import sentencex
+
+Check = Callable[..., bool | None]
+"""`check(text, **arguments)`: whether the text does what was asked; None where that cannot be told.
+
+Arguments are keyword-only and annotated with the types that the data sets give them: text, whole numbers, lists of text.
+"""
+
+_WORD = re.compile(r"\w+")
+
+
+class Relation(StrEnum):
+    """How IFEval compares a count."""
+
+    AT_LEAST = "at least"
+    LESS_THAN = "less than"
+
+    def holds(self, count: int, bound: int) -> bool:
+        return count >= bound if self is Relation.AT_LEAST else count < bound
+
+
+def words(text: str) -> list[str]:
+    return _WORD.findall(text)
+
+
+def sentences(text: str, language: str = "en") -> list[str]:
+    """In order, stripped, without empty ones; `language` is an ISO 639-1 code."""
+    return [found.strip() for found in sentencex.segment(language, text) if found.strip()]
+
+
+def paragraphs(text: str) -> list[str]:
+    """What blank lines part, stripped, without empty ones."""
+    return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def lines(text: str) -> list[str]:
+    """Lines that are not blank, as they stand."""
+    return [line for line in text.splitlines() if line.strip()]
