@@ -56,8 +56,8 @@ class Case:
 class Court:
     """All that decides who is asked what: the whole jury, and what is known of it so far.
 
-    `sigmas` holds the judges that were heard over the whole run already: a cascade goes on from them. `lots` are
-    the least lots of the run for canaries and for what is asked again. `stopped` names judges whose replies were too bad,
+    `heard` are the judges that the whole run has heard already, and `sigmas` how widely those score that tell answers
+    apart: a cascade goes on from them. `lots` are the least lots of the run for canaries and for what is asked again. `stopped` names judges whose replies were too bad,
     with the ids of the requests that had been sent in vain by then.
     """
 
@@ -65,6 +65,7 @@ class Court:
     jury: Jury
     pairing: Pairing = field(default_factory=Pairing)
     weights: Weights = field(default_factory=dict)
+    heard: Collection[str] = ()
     sigmas: Mapping[str, float] = field(default_factory=dict)
     lots: Mapping[str, float] = field(default_factory=dict)
     stopped: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -130,8 +131,8 @@ def asked_about(case: Case, court: Court, kept: Mapping[str, Completion]) -> dic
     asked: dict[str, frozenset[str]] = {}
     verdicts, heard = list(case.checks), 0
     for wave in waves(court.jury):
-        if any(seat not in court.sigmas for seat in asked):
-            break  # not heard to the end yet
+        if any(seat not in court.heard for seat in asked):
+            break
         about = whole
         if asked:
             about = contenders(case.rollouts, verdicts, heard, court.jury, court.pairing, court.sigmas, court.weights)

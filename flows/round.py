@@ -48,7 +48,8 @@ class Round:
     runner: Runner
     offline: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
-    sigmas: dict[str, float] = field(default_factory=dict)  # of the judges that the whole run has heard, for a cascade
+    heard: set[str] = field(default_factory=set)  # the judges of a cascade that the whole run has heard
+    sigmas: dict[str, float] = field(default_factory=dict)  # of those among them that tell answers apart
     breakers: dict[str, Breaker] = field(default_factory=dict)
 
     @property
@@ -143,6 +144,7 @@ class Round:
             for case, verdicts in await shards.heard_so_far(self.work, shard, self._court(), checkers):
                 spread.add(case.rollouts, [one for one in verdicts if one.judge in wave], self.recipe.jury)
         self.sigmas |= spread.sigmas()
+        self.heard |= set(wave)
 
     def _court(self) -> Court:
         stopped = {name: breaker.failed for name, breaker in self.breakers.items() if breaker.tripped}
@@ -151,6 +153,7 @@ class Round:
             jury=self.recipe.jury,
             pairing=self.recipe.pairing,
             weights=self.opened.bench.weights,
+            heard=frozenset(self.heard),
             sigmas=self.sigmas,
             lots=shards.lots(self.work),
             stopped=stopped,

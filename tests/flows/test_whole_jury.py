@@ -12,6 +12,7 @@ from factory.run import RunFolder, run_folder
 from flows.plain import PlainRunner
 from flows.round import make_round
 from tests.conftest import RecipeWriter
+from tests.fake_engine import FakeEngine, empty_text, whenever
 
 
 def make(path: Path, *, offline: bool = False) -> tuple[Path, int]:
@@ -57,6 +58,18 @@ def test_cascade_confirmation_and_canaries_end_to_end(write_recipe: RecipeWriter
     assert repaired == 0
     unasked = "SELECT status, count(*) FROM confirmations GROUP BY ALL"
     assert counted(root, unasked).keys() <= {"ok", "not_asked"}
+
+
+def test_cascade_whose_first_judge_says_nothing_hears_the_others(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine
+) -> None:
+    fake_engine.faults = whenever(
+        lambda seen: seen.is_judging and "how well one answer helps" in str(seen.body), empty_text
+    )
+    root, _ = make(write_recipe(changes={"jury.cascade": {"first": 1, "margin": 0.5}, "jury.quorum": 1}))
+    heard = counted(root, "SELECT judge, count(*) FROM verdicts WHERE status = 'ok' GROUP BY ALL")
+    assert set(heard) == {"correctness", "clarity"}
+    assert counted(root, "SELECT cause, count(*) FROM pairs GROUP BY ALL")["jury"] > 0
 
 
 def test_listwise_judges_spend_a_call_a_prompt(write_recipe: RecipeWriter) -> None:
