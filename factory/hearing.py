@@ -57,8 +57,8 @@ class Court:
     """All that decides who is asked what: the whole jury, and what is known of it so far.
 
     `heard` are the judges that the whole run has heard already, and `sigmas` how widely those score that tell answers
-    apart: a cascade goes on from them. `lots` are the least lots of the run for canaries and for what is asked again. `stopped` names judges whose replies were too bad,
-    with the ids of the requests that had been sent in vain by then.
+    apart: a cascade goes on from them. `lots` are the least lots of the run for canaries and for what is asked again.
+    `stopped` names judges whose replies were too bad, with the ids of the requests that had been sent in vain by then.
     """
 
     judges: Mapping[str, Judge]

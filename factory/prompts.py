@@ -20,6 +20,7 @@ from factory.progress import Progress
 from factory.raw_prompts import RawPrompt
 from factory.recipe_file import canonical_json
 from factory.sources import LINES, PARQUET, hub_dataset, read_source, source_files
+from judges.base import Verifier
 from schemas.chat import Message, Role
 from schemas.errors import SourceError
 from schemas.recipe import NearDuplicates, Prompts, Source
@@ -65,8 +66,9 @@ def normalise(raw: RawPrompt, source_name: str) -> Prompt:
     )
 
 
-def collect(prompts: Prompts, seed: int, progress: Progress) -> Collected:
-    """The prompts of a run, shuffled by `seed`. Raises SourceError where a source is not usable or nothing is left.
+def collect(prompts: Prompts, seed: int, progress: Progress, verifiers: Sequence[Verifier] = ()) -> Collected:
+    """The prompts of a run, shuffled by `seed`. Raises SourceError where a source is not usable or nothing is left, and
+    for a prompt that one of the `verifiers` could never check: by then its answers would be paid for.
 
     Of equal and of nearly equal prompts the first is kept, sources in the recipe's order. With `sample`, each source
     gives its weight's share of what is left, and where one runs out the others fill up. Without, weights have no say.
@@ -78,6 +80,7 @@ def collect(prompts: Prompts, seed: int, progress: Progress) -> Collected:
         for raw in read_source(source):
             read[name] += 1
             prompt = normalise(raw, name)
+            _refuse_uncheckable(prompt, raw.place, verifiers)
             unique.setdefault(prompt.prompt_id, prompt)
         progress.say(f"{name}: {read[name]} prompts")
     distinct = _distinct(list(unique.values()), prompts.near_duplicates)
@@ -88,6 +91,12 @@ def collect(prompts: Prompts, seed: int, progress: Progress) -> Collected:
     stages = [_tally(stage) for stage in (unique.values(), distinct, clean, chosen)]
     counts = (_counts(name, read[name], *(stage[name] for stage in stages)) for name in names)
     return Collected(tuple(chosen), tuple(counts))
+
+
+def _refuse_uncheckable(prompt: Prompt, place: str, verifiers: Sequence[Verifier]) -> None:
+    for verifier in verifiers:
+        if found := verifier.objection(prompt):
+            raise SourceError(f"{place}: {found}; or leave {verifier.name} out of jury.verifiers")
 
 
 def source_names(sources: Sequence[Source]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 The rule that must not break: what a row holds is understood or refused, never guessed at and never left out without a
 word. Columns: `prompt` (text, or a list of messages) or `messages`; where a row has both, `prompt` counts. Optional:
-`system`, `tools`, `answer`, `constraints`, `language`. Other columns are nobody's business here.
+`system`, `tools`, `answer`, `constraints` (or IFEval's own `instruction_id_list` and `kwargs`), `language`. Other columns
+are nobody's business here.
 """
 
 import json
@@ -45,7 +46,7 @@ def read_row(row: Row, place: str, prompt_column: str, messages_column: str) -> 
         messages=_with_system(cell.messages(), _Cell(place, "system", row.get("system"))),
         tools=_Cell(place, "tools", row.get("tools")).tools(),
         answer=_Cell(place, "answer", row.get("answer")).answer(),
-        constraints=_Cell(place, "constraints", row.get("constraints")).constraints(),
+        constraints=_constraints(row, place),
         language=_Cell(place, "language", row.get("language")).language(),
     )
 
@@ -61,6 +62,21 @@ def _with_system(messages: tuple[Message, ...], cell: "_Cell") -> tuple[Message,
     if any(message.role is Role.SYSTEM for message in messages):
         raise cell.refusal("leave it out, because the messages have a system prompt of their own")
     return (Message(Role.SYSTEM, system), *messages)
+
+
+def _constraints(row: Row, place: str) -> tuple[Constraint, ...]:
+    """From the column of that name, else from the two that IFEval and IFBench are published with."""
+    own, ids = row.get("constraints"), _Cell(place, "instruction_id_list", row.get("instruction_id_list"))
+    if own is not None or ids.value is None:
+        return _Cell(place, "constraints", own).constraints()
+    kwargs = _Cell(place, "kwargs", row.get("kwargs"))
+    if not isinstance(ids.value, list):
+        raise ids.refusal("write a list of instruction ids")
+    given = [None] * len(ids.value) if kwargs.value is None else kwargs.value
+    if not isinstance(given, list) or len(given) != len(ids.value):
+        raise kwargs.refusal("write a list as long as instruction_id_list, with the arguments of each")
+    both = [{"id": name, "kwargs": arguments} for name, arguments in zip(ids.value, given, strict=True)]
+    return _Cell(place, "constraints", both).constraints()
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ def _columns(present: list[str], source: Source, where: str) -> list[str]:
             f"{where}: no column `{source.prompt_column}` or `{source.messages_column}`; "
             f"name one of {', '.join(present)} as `prompt_column` or `messages_column`"
         )
-    optional = ("system", "tools", "answer", "constraints", "language")
+    optional = ("system", "tools", "answer", "constraints", "instruction_id_list", "kwargs", "language")
     return [name for name in present if name in (source.prompt_column, source.messages_column, *optional)]
 
 

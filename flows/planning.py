@@ -10,6 +10,7 @@ from factory.recipe_file import changed_fields, identity
 from factory.rollouts import slots
 from factory.run import RunFolder, run_folder
 from factory.shards import Work
+from judges.registry import find_verifier
 from schemas.recipe import Recipe
 
 
@@ -40,7 +41,8 @@ class Plan:
 def foresee(recipe: Recipe) -> Plan:
     """Raises as the run itself would for a recipe or sources that are not usable."""
     jury_of(recipe)
-    prompts = len(collect(recipe.prompts, recipe.seed, Silent()).prompts)
+    verifiers = [find_verifier(name) for name in recipe.jury.verifiers]
+    prompts = len(collect(recipe.prompts, recipe.seed, Silent(), verifiers).prompts)
     rollouts = prompts * len(slots(recipe.rollouts))
     return Plan(
         prompts=prompts,

@@ -26,6 +26,7 @@ from factory.rollouts import Policy
 from factory.shards import Work, now
 from factory.trust import write_trust
 from factory.verifying import CheckPool
+from judges.registry import find_verifier
 from schemas.manifest import RunManifest
 from schemas.recipe import JudgeRef, ModelRef, Recipe
 
@@ -87,7 +88,9 @@ class Round:
                 await self.runner.each(Stage.PROMPTS, self._write_prompts, [0])
 
     async def _write_prompts(self, _: int) -> None:
-        shards.write_prompts(self.work, lambda: collect(self.recipe.prompts, self.recipe.seed, self.work.progress))
+        recipe = self.recipe
+        verifiers = [find_verifier(name) for name in recipe.jury.verifiers]
+        shards.write_prompts(self.work, lambda: collect(recipe.prompts, recipe.seed, self.work.progress, verifiers))
 
     async def _rollouts(self) -> None:
         pending = self.work.pending(Stage.ROLLOUTS)

@@ -71,6 +71,13 @@ class Verifier(Protocol):
         """
         ...
 
+    def objection(self, prompt: Prompt) -> str | None:
+        """What makes the prompt uncheckable (column, value, mend), on one line; None where nothing does.
+
+        Asked before anything is spent. A prompt that has nothing to check is fine.
+        """
+        ...
+
     def applies(self, prompt: Prompt, rollout: Rollout) -> bool:
         """Whether there is something to check. Cheap and safe: it runs where `check` may not."""
         ...

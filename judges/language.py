@@ -43,35 +43,47 @@ _NOT_PROSE = re.compile(
 )
 
 
+def objection(prompt: Prompt) -> str | None:
+    return None
+
+
 def applies(prompt: Prompt, rollout: Rollout) -> bool:
-    if not prompt.language:
-        return False
-    prose = _prose(rollout.text or "")
-    enough = _letter_bytes(prose) >= SMALLEST_BYTES
-    return enough and sum(map(str.isalpha, prose)) >= SMALLEST_LETTER_SHARE * _marks(prose)
+    return bool(prompt.language) and _is_enough(_prose(rollout.text or ""))
 
 
 def check(prompt: Prompt, rollout: Rollout) -> Verdict:
     if not prompt.language or not applies(prompt, rollout):
         return no_score(rollout, name, VerdictStatus.ABSTAINED)
-    wanted = _family(prompt.language)
+    told, compared = is_in(prompt.language, rollout.text or "")
+    if told is None:
+        return no_score(rollout, name, VerdictStatus.ABSTAINED, compared)
+    return check_result(rollout, name, float(told), compared)
+
+
+def is_in(language: str, text: str) -> tuple[bool | None, str]:
+    """Whether a text is in the language (ISO 639-1), None where that cannot be told; and what was found, in words."""
+    wanted = _family(language)
     if not wanted & _known():
-        return no_score(rollout, name, VerdictStatus.ABSTAINED, f"{prompt.language} is not known")
-    found = [_language_of(part) for part in _parts(_prose(rollout.text or ""))]
+        return None, f"{language} is not known"
+    prose = _prose(text)
+    if not _is_enough(prose):
+        return None, "too short to tell"
+    found = [_language_of(part) for part in _parts(prose)]
     here = sum(code in wanted for code in found) / len(found)
     elsewhere = sum(code is not None and code not in wanted for code in found) / len(found)
-    compared = f"{prompt.language} {here:.2f}, others {elsewhere:.2f} of {len(found)} parts"
-    if elsewhere >= FAILS:
-        return check_result(rollout, name, 0.0, compared)
-    if here >= PASSES:
-        return check_result(rollout, name, 1.0, compared)
-    return no_score(rollout, name, VerdictStatus.ABSTAINED, compared)
+    told = False if elsewhere >= FAILS else True if here >= PASSES else None
+    return told, f"{language} {here:.2f}, others {elsewhere:.2f} of {len(found)} parts"
 
 
 def _language_of(part: str) -> str | None:
     """ISO 639-1 code; None where the detector is not sure."""
     best = _detector().compute_language_confidence_values(part)[0]
     return best.language.iso_code_639_1.name.lower() if best.value >= SURE else None
+
+
+def _is_enough(prose: str) -> bool:
+    enough = _letter_bytes(prose) >= SMALLEST_BYTES
+    return enough and sum(map(str.isalpha, prose)) >= SMALLEST_LETTER_SHARE * _marks(prose)
 
 
 def _parts(prose: str) -> list[str]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from judges.base import check_result, no_score
+from judges.tool_calls import expected_calls
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
 
 name = "math_answer"
@@ -20,8 +21,12 @@ _MARKED = re.compile(r"\$|\\\(|\\\[|\\boxed")
 _WORD = re.compile(r"(?<!\\)\b[^\W\d_]{2,}")  # a LaTeX command is not a word
 
 
+def objection(prompt: Prompt) -> str | None:
+    return None
+
+
 def applies(prompt: Prompt, rollout: Rollout) -> bool:
-    return bool(prompt.answer and prompt.answer.strip())
+    return bool(prompt.answer and prompt.answer.strip()) and expected_calls(prompt) is None
 
 
 def check(prompt: Prompt, rollout: Rollout) -> Verdict:

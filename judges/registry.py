@@ -8,7 +8,19 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 
-from judges import clarity, correctness, helpfulness, language, math_answer, reward_model
+from judges import (
+    clarity,
+    code,
+    constraints,
+    correctness,
+    helpfulness,
+    json_answer,
+    language,
+    length_asked,
+    math_answer,
+    reward_model,
+    tool_calls,
+)
 from judges.base import Judge, Verifier
 from judges.listwise import ListwiseJudge
 from judges.pairwise import PairwiseJudge
@@ -26,7 +38,12 @@ JUDGES: dict[str, PointwiseJudge | RewardModel] = {
 
 VERIFIERS: dict[str, Verifier] = {
     "math_answer": math_answer,
+    "constraints": constraints,
+    "json_answer": json_answer,
+    "tool_calls": tool_calls,
+    "code": code,
     "language": language,
+    "length_asked": length_asked,
 }
 
 

@@ -7,14 +7,19 @@ language. Nothing here loads data from a network.
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Annotated
 
 import sentencex
+from pydantic import Field
 
 Check = Callable[..., bool | None]
 """`check(text, **arguments)`: whether the text does what was asked; None where that cannot be told.
 
 Arguments are keyword-only and annotated with the types that the data sets give them: text, whole numbers, lists of text.
+One that is called `prompt` is no argument of the data set: it is given the prompt that the text answers.
 """
+
+Count = Annotated[int, Field(ge=0)]
 
 _WORD = re.compile(r"\w+")
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from factory.progress import Silent
 from factory.prompts import Collected, SourceCounts, collect, normalise, prompt_id, quotas, source_digests, source_names
 from factory.raw_prompts import RawPrompt
+from judges.registry import find_verifier
 from schemas.chat import Message, Role
 from schemas.errors import SourceError
 from schemas.recipe import Decontaminate, NearDuplicates, Prompts, Source
@@ -53,6 +54,18 @@ def test_collect_small_run_looks_like_this(tmp_path: Path) -> None:
         ("b", "Three?"),
     ]
     assert collected.counts == (SourceCounts("a", 3, 1, 0, 0, 2), SourceCounts("b", 2, 1, 0, 0, 1))
+
+
+def test_collect_prompt_that_a_verifier_could_never_check_is_refused(tmp_path: Path) -> None:
+    misspelt: dict[str, object] = {"prompt": "Two?", "constraints": [{"id": "punctuation:no_coma"}]}
+    prompts = Prompts(sources=[file_of(tmp_path, "a.jsonl", "One?", misspelt)])
+
+    assert len(collect(prompts, 0, Silent(), [find_verifier("language")]).prompts) == 2
+    said = (
+        r"a\.jsonl:2: constraints\.0\.id: got 'punctuation:no_coma'; write 'punctuation:no_comma'; or leave constraints"
+    )
+    with pytest.raises(SourceError, match=said):
+        collect(prompts, 0, Silent(), [find_verifier("language"), find_verifier("constraints")])
 
 
 def test_prompt_id_is_pinned() -> None:

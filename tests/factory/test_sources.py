@@ -67,6 +67,37 @@ def test_read_source_row_with_everything_is_read_whole(tmp_path: Path) -> None:
     )
 
 
+def test_read_source_constraints_as_ifeval_is_published(tmp_path: Path) -> None:
+    row: dict[str, object] = {
+        "prompt": "Hi",
+        "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"],
+        "kwargs": [{}, {"num_words": 3, "relation": "at least", "keyword": None}],
+    }
+    both = (
+        Constraint("punctuation:no_comma", "{}"),
+        Constraint("length_constraints:number_words", '{"num_words":3,"relation":"at least"}'),
+    )
+    assert next(iter(read_source(jsonl(tmp_path, row)))).constraints == both
+    assert next(iter(read_source(parquet(tmp_path / "x.parquet", [row])))).constraints == both
+    own = row | {"constraints": []}
+    assert next(iter(read_source(jsonl(tmp_path, own)))).constraints == ()
+    bare = {"prompt": "Hi", "instruction_id_list": ["punctuation:no_comma"]}
+    assert next(iter(read_source(jsonl(tmp_path, bare)))).constraints == both[:1]
+
+
+@pytest.mark.parametrize(
+    ("ids", "kwargs", "said"),
+    [
+        (["a", "b"], [{}], "x.jsonl:1: kwargs: got [{}]; write a list as long as instruction_id_list"),
+        ("a", [{}], "x.jsonl:1: instruction_id_list: got 'a'; write a list of instruction ids"),
+        ([3], [{}], "x.jsonl:1: constraints.0.id: got 3; write text"),
+    ],
+)
+def test_read_source_ifevals_columns_that_do_not_fit(tmp_path: Path, ids: object, kwargs: object, said: str) -> None:
+    row = {"prompt": "Hi", "instruction_id_list": ids, "kwargs": kwargs}
+    assert said in refusal(jsonl(tmp_path, row))
+
+
 def test_read_source_messages_keep_their_order_and_roles(tmp_path: Path) -> None:
     said = [("user", "a"), ("assistant", "b"), ("tool", "c")]
 

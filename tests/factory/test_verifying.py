@@ -30,6 +30,9 @@ class Hostile:
     name: str = "hostile"
     proves: bool = True
 
+    def objection(self, prompt: Prompt) -> str | None:
+        return None
+
     def applies(self, prompt: Prompt, rollout: Rollout) -> bool:
         return rollout.text != "abstain"
 

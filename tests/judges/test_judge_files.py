@@ -65,7 +65,7 @@ def test_registry_unknown_name_is_told_the_nearest() -> None:
 def test_registry_name_like_no_other_is_told_all() -> None:
     with pytest.raises(RecipeError, match="clarity, correctness, helpfulness"):
         find_judge("xyzzy")
-    with pytest.raises(RecipeError, match="language, math_answer"):
+    with pytest.raises(RecipeError, match="language, length_asked, math_answer"):
         find_verifier("clarity?")
 
 
