@@ -91,6 +91,22 @@ class JudgeFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustFigures:
+    """What the jury is worth by the run's own measure (`factory.trust`); None where it could not be measured."""
+
+    judges: int
+    n_eff: float | None
+    alpha: float | None  # Krippendorff's, of scores less their prompt's mean
+    flips: float | None  # share of re-asked comparisons that came out the other way
+    planted: Mapping[str, tuple[float, float, float, int]]  # judge -> rate of spoilt answers beaten, its interval, n
+
+    @property
+    def coins(self) -> tuple[str, ...]:
+        """The judges that planted answers cannot tell from a coin."""
+        return tuple(judge for judge, (_, low, _, _) in self.planted.items() if low <= 0.5)
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """`dropped` by reason, `causes` of the pairs; prompts == pairs + dropped once the run is finished."""
 
@@ -100,6 +116,7 @@ class Figures:
     judges: tuple[JudgeFigures, ...]
     causes: Mapping[str, int]
     dropped: Mapping[str, int]
+    trust: TrustFigures | None = None  # None: the run has not come so far
 
     @property
     def pairs(self) -> int:
@@ -130,6 +147,28 @@ def figures(root: Path) -> Figures:
         judges=tuple(JudgeFigures(*row) for row in store.query(root, _JUDGES).rows),  # type: ignore[arg-type]  # as selected
         causes=_counts(root, "SELECT cause, count(*) FROM pairs GROUP BY ALL ORDER BY 2 DESC, 1"),
         dropped=_counts(root, "SELECT reason, count(*) FROM dropped GROUP BY ALL ORDER BY 2 DESC, 1"),
+        trust=_trust(root),
+    )
+
+
+def _trust(root: Path) -> TrustFigures | None:
+    rows = store.query(root, "SELECT figure, judge, value, low, high, n FROM trust WHERE value IS NOT NULL").rows
+    if not rows:
+        return None
+    found = {(str(figure), judge): (value, low, high, n) for figure, judge, value, low, high, n in rows}
+    whole = {figure: float(str(values[0])) for (figure, judge), values in found.items() if judge is None}
+    flips = [(float(str(value)), int(str(n))) for (figure, _), (value, _, _, n) in found.items() if figure == "flips"]
+    compared = sum(n for _, n in flips)
+    return TrustFigures(
+        judges=round(whole.get("judges", 0)),
+        n_eff=whole.get("n_eff"),
+        alpha=whole.get("alpha_centred"),
+        flips=sum(rate * n for rate, n in flips) / compared if compared else None,
+        planted={
+            str(judge): (float(str(value)), float(str(low)), float(str(high)), int(str(n)))
+            for (figure, judge), (value, low, high, n) in sorted(found.items(), key=str)
+            if figure == "canaries"
+        },
     )
 
 

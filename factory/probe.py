@@ -172,12 +172,12 @@ async def _json_schema(client: httpx.AsyncClient, url: str, model: str) -> bool:
 
 
 async def _rewards(client: httpx.AsyncClient, url: str, wire: Wire) -> bool:
-    """Whether a server that writes nothing grades a conversation with one number."""
+    """Whether a server that writes nothing grades a conversation with one number. Raises EngineUnavailable."""
     conversation = (*_WORDS, Message(Role.ASSISTANT, "Rain falls softly."))
     request = Request("reward", conversation, Sampling(max_tokens=1, seed=0), task=Task.REWARD)
     try:
         content = await post_json(client, wire.address(url, request), wire.body(request))
-    except (EngineRefused, RequestRejected, EngineUnavailable):
+    except (EngineRefused, RequestRejected):
         return False
     return read_reply(request, content).reward is not None
 

@@ -147,6 +147,8 @@ def arguments(engine: Engine, model: LocalModel, ref: ModelRef, machine: Machine
         *("--model", str(model.folder), "--served-model-name", ref.model),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--max-model-len", str(machine.max_model_len), "--max-num-seqs", str(machine.max_num_seqs)),
+        # A small model that is held to JSON may write white space for ever, where the grammar lets it.
+        *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
         "--disable-uvicorn-access-log",
         *(_cpu_arguments(machine) if engine is Engine.CPU else ["--dtype", machine.dtype]),
         *(["--trust-remote-code"] if ref.trust_remote_code else []),

@@ -35,7 +35,7 @@ Placed = tuple[str, Row]
 def read_source(source: Source) -> Iterator[RawPrompt]:
     """Every prompt of the source, in order. Raises SourceError, while it goes, at the first row that is not usable."""
     empty = True
-    for place, row in _rows(source):
+    for place, row in rows_of(source):
         empty = False
         yield read_row(row, place, source.prompt_column, source.messages_column)
     if empty:
@@ -76,7 +76,7 @@ def shown_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _rows(source: Source) -> Iterator[Placed]:
+def rows_of(source: Source) -> Iterator[Placed]:
     if source.path is None:
         yield from _dataset_rows(hub_dataset(source), source)
     elif source.path.is_dir() and is_saved(source.path):

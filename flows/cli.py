@@ -24,12 +24,12 @@ from factory.opening import Opened, open_run
 from factory.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from flows import show
+from flows.judges import judges
 from flows.loops import loops
 from flows.plain import PlainRunner
 from flows.planning import foresee
 from flows.round import Runner, make_round
 from flows.terminal import progress_display
-from judges.registry import JUDGES, VERIFIERS
 from schemas.errors import FactoryError, Fixable, Stopped, Transient
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
@@ -131,24 +131,12 @@ def query(
 
 
 app.command()(loops)
+app.add_typer(judges, name="judges")
 
 
 def _json_value(value: object) -> object:
     """JSON has no NaN and no infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@app.command()
-def judges() -> None:
-    """The judges and verifiers that a recipe can name."""
-    for kind, names in (("judge", JUDGES), ("verifier", VERIFIERS)):
-        for name in names:
-            print(f"{kind:<9} {name:<14} {_first_line(name)}")
-
-
-def _first_line(name: str) -> str:
-    """A judge's name is its file's name, and the file's first line says what it asks."""
-    return (sys.modules[f"judges.{name}"].__doc__ or "").strip().splitlines()[0]
 
 
 def _manifest(root: Path) -> RunManifest:

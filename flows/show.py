@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from factory import store
-from factory.figures import HINTS, Figures, LoopFigures, SlotFigures
+from factory.figures import HINTS, Figures, LoopFigures, SlotFigures, TrustFigures
 from schemas.manifest import RunManifest
 from schemas.rows import DropReason
 
@@ -32,6 +32,8 @@ def show_figures(console: Console, figures: Figures, max_tokens: int) -> None:
     for line in _loops(figures.loops, max_tokens):
         console.print(line, markup=False, highlight=False)
     console.print(_judges(figures))
+    for line in trust_lines(figures.trust):
+        console.print(line, markup=False, highlight=False)
     console.print(_outcome(figures))
     for reason, count in figures.dropped.items():
         if hint := HINTS.get(DropReason(reason)):
@@ -81,6 +83,24 @@ def _judges(figures: Figures) -> Table:
         numbers = ("-" if value is None else f"{value:.2f}" for value in (judge.mean, judge.sd, judge.mass))
         table.add_row(judge.judge, str(judge.ok), str(judge.skipped), str(judge.abstained), str(judge.failed), *numbers)
     return table
+
+
+def trust_lines(trust: TrustFigures | None) -> list[str]:
+    """What the jury is worth, on one line, and who is no better than a coin on another."""
+    if trust is None:
+        return []
+    said = [f"{trust.judges} judges" + (f" are worth {trust.n_eff:.1f} independent ones" if trust.n_eff else "")]
+    if trust.alpha is not None:
+        said.append(f"alpha within a prompt {trust.alpha:.2f}")
+    if trust.flips is not None:
+        said.append(f"{trust.flips:.0%} of re-asked comparisons flip")
+    if trust.planted:
+        beaten = (f"{judge} {rate:.0%} ({low:.0%}-{high:.0%})" for judge, (rate, low, high, _) in trust.planted.items())
+        said.append(f"planted bad answers beaten: {', '.join(beaten)}")
+    lines = [f"Trust: {'; '.join(said)}"]
+    if trust.coins:
+        lines.append(f"warning: no better than a coin at planted bad answers: {', '.join(trust.coins)}")
+    return lines
 
 
 def _outcome(figures: Figures) -> Table:
