@@ -3,16 +3,14 @@
 import re
 from collections.abc import Mapping
 
-from judges.instructions.english import CONJUNCTIONS, PRONOUNS, chunks, spelled
+from judges.instructions.english import CONJUNCTIONS, PRONOUNS, chunks, listed, spelled
 from judges.instructions.reading import Check, words
 
-PERSON_NAMES = frozenset(
-    """
+PERSON_NAMES = listed("""
     Emma Liam Sophia Jackson Olivia Noah Ava Lucas Isabella Mason Mia Ethan Charlotte Alexander Amelia Benjamin Harper
     Leo Zoe Daniel Chloe Samuel Lily Matthew Grace Owen Abigail Gabriel Ella Jacob Scarlett Nathan Victoria Elijah Layla
     Nicholas Audrey David Hannah Christopher Penelope Thomas Nora Andrew Aria Joseph Claire Ryan Stella Jonathan
-    """.split()
-)
+""")
 """Those that the instruction lists."""
 
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?(?:/\d+)*")

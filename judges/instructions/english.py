@@ -9,21 +9,23 @@ import unicodedata
 
 _BETWEEN_WORDS = re.compile(r"[\s/–—…]+|\.{2,}")
 
+
+def listed(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
 CONJUNCTIONS = frozenset({"for", "and", "nor", "but", "or", "yet", "so"})
 """The coordinating ones."""
 
-PRONOUNS = frozenset(
-    """
+PRONOUNS = listed("""
     i me my mine myself we us our ours ourselves you your yours yourself yourselves thou thee thy thine thyself
-    he him his himself she her hers herself it its itself they them their theirs themselves themself one oneself
-    this that these those who whom whose which what whoever whomever whosever whichever whatever
+    he him his himself she her hers herself it its itself they them their theirs themselves themself oneself
+    this that these those who whom whose which what whoever whomever whichever whatever
     anybody anyone anything everybody everyone everything nobody nothing somebody someone something
     all another any both each either neither none others some
-    """.split()
-)
+""")
 
-STOP_WORDS = frozenset(
-    """
+STOP_WORDS = listed("""
     a about above after again against ain all am an and any are aren as at be because been before being below between
     both but by can couldn d did didn do does doesn doing don down during each few for from further had hadn has hasn
     have haven having he her here hers herself him himself his how i if in into is isn it its itself just ll m ma me
@@ -31,16 +33,13 @@ STOP_WORDS = frozenset(
     re s same shan she should shouldn so some such t than that the their theirs them themselves then there these they
     this those through to too under until up ve very was wasn we were weren what when where which while who whom why
     will with won wouldn y you your yours yourself yourselves
-    """.split()
-)
+""")
 """As common lists have them. Pieces of contractions are in it, since a word ends at an apostrophe there."""
 
-MINOR_WORDS = frozenset(
-    """
+MINOR_WORDS = listed("""
     a an the and but for nor or so yet as at by down from if in into like near of off on once onto out over past per
     than that till to up upon via vs with when
-    """.split()
-)
+""")
 """What a title may leave in lower case."""
 
 
