@@ -24,10 +24,21 @@ COUNTRIES: tuple[tuple[str, ...], ...] = (
     *(("mauritania",), ("mali",), ("malawi",), ("madagascar",), ("libya",), ("liberia",), ("lesotho",), ("kenya",)),
     *(("ivory coast", "cote d ivoire"), ("guinea bissau",), ("guinea",), ("ghana",), ("gambia",), ("gabon",)),
     *(("ethiopia",), ("eritrea",), ("equatorial guinea",), ("egypt",), ("djibouti",), ("comoros",), ("chad",)),
-    ("democratic republic of the congo", "democratic republic of congo", "congo democratic republic of the")
-    + ("congo democratic republic", "congo kinshasa", "congo drc", "dr congo", "drc", "congo democratic republic of"),
-    ("republic of the congo", "republic of congo", "congo republic of the", "congo republic", "congo brazzaville")
-    + ("congo", "congo congo brazzaville", "congo republic of"),
+    (
+        *("democratic republic of the congo", "democratic republic of congo", "congo democratic republic of the"),
+        *(
+            "congo democratic republic of",
+            "congo democratic republic",
+            "congo kinshasa",
+            "congo drc",
+            "dr congo",
+            "drc",
+        ),
+    ),
+    (
+        *("republic of the congo", "republic of congo", "congo republic of the", "congo republic of"),
+        *("congo republic", "congo brazzaville", "congo congo brazzaville", "congo"),
+    ),
     *(("central african republic",), ("cape verde", "cabo verde"), ("cameroon",), ("burundi",), ("burkina faso",)),
     *(("botswana",), ("benin",), ("angola",), ("algeria",)),
 )
