@@ -1,7 +1,9 @@
 """IFBench, `words:*`, the games with places: which word stands where, and how often."""
 
+import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import pairwise
 
 from judges.instructions.english import spelled
@@ -55,12 +57,21 @@ def _plain(text: str) -> list[str]:
 
 def _tag_of_first(text: str) -> str:
     """Part of speech in Penn's tags. The word is lower-cased, since a capital reads as a name."""
-    from textblob.en import tag  # here and not above: slow to import
-
     start = next(place for place, mark in enumerate(text) if mark.isalnum())
     read = text[start : start + _TAGGED_CHARS]
-    tagged: list[tuple[str, str]] = tag(read[0].lower() + read[1:])
+    tagged = _tagger()(read[0].lower() + read[1:])
     return next((found for word, found in tagged if any(map(str.isalnum, word))), "")
+
+
+@cache
+def _tagger() -> Callable[[str], list[tuple[str, str]]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the lexicon's file is left open by its reader
+        from textblob.en import tag  # here and not above: slow to import
+
+        tag("go")
+    found: Callable[[str], list[tuple[str, str]]] = tag
+    return found
 
 
 KINDS: Mapping[str, Check] = {
