@@ -39,12 +39,15 @@ def quotes(text: str) -> bool:
         kind = _KINDS_OF_QUOTE.get(mark)
         if kind is None or _is_apostrophe(text, place):
             continue
-        if nest.opened[-1:] == [kind]:
-            nest.close()
-        elif _may_open(text, place):
+        within_same = nest.opened[-1:] == [kind]
+        if _may_open(text, place) and (not within_same or text[place - 1 : place].isspace()):
+            if within_same:
+                nest.drop()  # never closed, so it was no quote
             nest.open(kind)
+        elif within_same:
+            nest.close()
         elif kind in nest.opened[-2:]:
-            nest.drop()  # never closed, so it was no quote
+            nest.drop()
             nest.close()
     return nest.deepest >= QUOTE_LEVELS
 
@@ -66,7 +69,7 @@ def options(text: str, *, options: str) -> bool:
 
 def emoji(text: str) -> bool:
     """Each sentence ends with an emoji, before or after its mark."""
-    found = sentences(text)
+    found = [sentence for sentence in sentences(text) if not all(map(_is_mark, sentence))]
     ends = [_ends_with_emoji(sentence) for sentence in found]
     starts = [_starts_with_emoji(sentence) for sentence in found[1:]]
     return bool(found) and all(end or start for end, start in zip(ends, [*starts, False], strict=True))
@@ -148,7 +151,7 @@ def _ends_with_emoji(sentence: str) -> bool:
 
 
 def _starts_with_emoji(sentence: str) -> bool:
-    return any(found["match_start"] == 0 for found in emoji_list(sentence)[:1])
+    return any(all(map(_is_mark, sentence[: found["match_start"]])) for found in emoji_list(sentence)[:1])
 
 
 def _is_mark(mark: str) -> bool:

@@ -64,7 +64,7 @@ LONG = {
     "cells": '",\t',
     "digits": "1,111.",
     "joined": "é\u0301\u202e\x00",
-    "japanese": "猫。",
+    "japanese": "猫。\n\n",
     "questions": "Question 1: a\nA) b\n",
     "dashes": "—-/",
     "countries": "Zimbabwe (a\n",

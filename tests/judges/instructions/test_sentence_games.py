@@ -11,6 +11,7 @@ from judges.instructions.sentence_games import KINDS
         pytest.param("alliteration_increment", {}, "We go. Big bears eat. Six slow snails sleep.", id="alliteration"),
         pytest.param("alliteration_increment", {}, "Bold birds fly. Tall trees turn to ash.", id="alliteration-two"),
         pytest.param("keyword", {"word": "cat", "N": 2}, "It ran. The Cat ran.", id="keyword"),
+        pytest.param("keyword", {"word": "cat", "N": 2}, "**It ran.**\n\nThe cat ran.", id="keyword-after-bold"),
         pytest.param("keyword", {"word": "hot dog", "N": 1}, "A hot dog! Yes.", id="keyword-two-words"),
         pytest.param("increment", {"small_n": 1}, "We go. We go on. We go on, today.", id="increment-one"),
         pytest.param("increment", {"small_n": 3}, "Go! Go there - and look.", id="increment-three"),
