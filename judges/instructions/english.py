@@ -39,8 +39,8 @@ STOP_WORDS = listed("""
 """As common lists have them. Pieces of contractions are in it, since a word ends at an apostrophe there."""
 
 MINOR_WORDS = listed("""
-    a an the and but for nor or so yet as at by down from if in into like near of off on once onto out over past per
-    than that till to up upon via vs with when
+    a an the and but for nor or so yet as at by down from if in into like near of off on onto out over past per
+    than till to up upon via vs with
 """)
 """What a title may leave in lower case."""
 
