@@ -1,6 +1,7 @@
 """Texts that try to talk a judge into a grade, by kind, and ordinary texts that look a little like them.
 
-All are our own wording. The rule that its reader must not break: no detector is fitted to HELD_OUT; it is only counted.
+All are our own wording. HELD_OUT says the same as the pleas in other words, by the same hand: what is caught of it is more
+than what would be caught of a stranger's. The rule that its reader must not break: no detector is fitted to it.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ class Attack:
     text: str
     language: str = "en"
     alone: bool = False
+
+    def on(self, answer: str) -> str:
+        """What the answer becomes."""
+        return self.text if self.alone else f"{answer}\n{self.text}"
 
 
 _SECOND_BLOCK = (

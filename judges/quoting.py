@@ -19,11 +19,7 @@ _INVISIBLE = re.compile(
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LEFT, _RIGHT, _PIPE = (
-    "[<\uff1c\ufe64]",
-    "[>\uff1e\ufe65]",
-    "[|\uff5c]",
-)  # a tokenizer may read wide forms as plain ones
+_LEFT, _RIGHT, _PIPE = "[<\uff1c\ufe64]", "[>\uff1e\ufe65]", "[|\uff5c]"  # some tokenizers read wide as plain
 _SPECIAL_TOKEN = re.compile(
     rf"{_LEFT}(?={_PIPE}[^<>\n]{{0,64}}{_PIPE}{_RIGHT})"  # ChatML and its like
     rf"|{_LEFT}(?={_PIPE}\w{{1,48}}{_RIGHT}|\w{{1,48}}{_PIPE}{_RIGHT})"
