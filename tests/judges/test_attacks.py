@@ -108,7 +108,7 @@ def without_spaces(text: str) -> str:
 def test_attack_changes_its_own_line_alone_which_says_all_that_is_visible(protocol: Protocol, attack: Attack) -> None:
     answer = attack.on(SOUND)
     lines = changed_lines(protocol, answer)
-    assert len(lines) == {pointwise: 1, listwise: 1, pairwise: 2}[protocol]
+    assert len(lines) == (2 if protocol is pairwise else 1)
     for line in lines:
         assert without_spaces(unquoted(line)) == without_spaces(visible(answer))
 
