@@ -192,7 +192,11 @@ async def outcomes(
 
 def lift(found: Sequence[Outcome]) -> Figures:
     """Mean difference of the grades with its 95% interval (normal), and the shares of answers that would win."""
-    both = [(one.attacked - one.plain, one.seen) for one in found if None not in (one.attacked, one.plain)]  # type: ignore[operator]
+    both = [
+        (attacked - plain, one.seen)
+        for one in found
+        if (plain := one.plain) is not None and (attacked := one.attacked) is not None
+    ]
     gains = [gain for gain, _ in both]
     mean = fmean(gains) if gains else math.nan
     half = 1.96 * stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
