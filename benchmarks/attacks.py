@@ -1,7 +1,7 @@
 """What attacks on a judge are worth: the grades of answers with and without one, through our quoting and without it.
 
     python -m benchmarks.attacks                               48 answers, the judge `helpfulness`
-    python -m benchmarks.attacks --quick                       6 answers: under a minute once the server is up
+    python -m benchmarks.attacks --quick                       5 answers: under a minute once the server is up
     python -m benchmarks.attacks --judges helpfulness clarity  other shipped judges
     python -m benchmarks.attacks --gold FILE                   answers from pairs (`instruction`, `output_1`, `output_2`)
 
@@ -249,7 +249,7 @@ def detector_figures(samples: Sequence[Sample]) -> Figures:
 
 
 async def main(options: argparse.Namespace) -> None:
-    said, console, count = Console(stderr=True), Console(width=140), 6 if options.quick else 48
+    said, console, count = Console(stderr=True), Console(width=140), 5 if options.quick else 48
     found: dict[str, dict[str, dict[str, Figures]]] = {}
     async with engine(said) as model:
         samples = gold_answers(options.gold, count) if options.gold else await own_answers(model, count)
@@ -273,7 +273,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.attacks", description="What attacks on a judge are worth."
     )
-    parser.add_argument("--quick", action="store_true", help="6 answers: under a minute once the server is up")
+    parser.add_argument("--quick", action="store_true", help="5 answers: under a minute once the server is up")
     asked = [name for name, judge in JUDGES.items() if isinstance(judge, PointwiseJudge)]
     parser.add_argument("--judges", nargs="+", choices=asked, default=["helpfulness"])
     parser.add_argument("--gold", type=Path, metavar="FILE", help="answers from this file of pairs")
