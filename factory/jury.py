@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from factory.aggregation import ALL_ALIKE, Block, Weights, aggregate, centred, scaled, weight
 from judges.base import no_score
-from judges.quoting import looks_injected
+from judges.injections import looks_injected
 from judges.registry import find_verifier
 from schemas.recipe import Jury, Pairing
 from schemas.rows import Loop, Rollout, Scorecard, Verdict, VerdictStatus

@@ -22,7 +22,7 @@ from judges.quoting import ANSWER_CHARS, CONVERSATION_CHARS, conversation_view, 
 from schemas.chat import Completion, Message, Request, Role, Sampling
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
 
-PROTOCOL = "listwise-1"  # goes up with every change of what a judge is shown
+PROTOCOL = "listwise-2"  # goes up with every change of what a judge is shown
 LIST_RULES = RULES.replace("The answer is quoted as a JSON string", "Each answer is quoted as a JSON string")
 REPLY = 'Reply with one JSON object that gives each label its grade from 1 to 9, like {"A": 5}, and nothing else.'
 THINK = f"Think first, then close the thought. {REPLY}"

@@ -21,7 +21,7 @@ from judges.quoting import ANSWER_CHARS, CONVERSATION_CHARS, conversation_view, 
 from schemas.chat import Completion, Message, Request, Role, Sampling
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
 
-PROTOCOL = "pointwise-2"  # goes up with every change of what a judge is shown
+PROTOCOL = "pointwise-3"  # goes up with every change of what a judge is shown
 TOP_LOGPROBS = 20
 THINKING_TEMPERATURE = 0.6  # greedy thought runs into loops
 RULES = (

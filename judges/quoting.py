@@ -19,23 +19,17 @@ _INVISIBLE = re.compile(
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LEFT, _RIGHT, _PIPE = "[<\uff1c\ufe64]", "[>\uff1e\ufe65]", "[|\uff5c]"  # some tokenizers read wide as plain
 _SPECIAL_TOKEN = re.compile(
-    r"<(?=[|\uff5c][^<>\n]{0,64}[|\uff5c]>)"  # ChatML and its like
-    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|think|start_of_turn|end_of_turn|start_of_image)>)"
-    r"|<(?=</?SYS>>)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])",
+    rf"{_LEFT}(?={_PIPE}[^<>\n]{{0,64}}{_PIPE}{_RIGHT})"  # ChatML and its like
+    rf"|{_LEFT}(?={_PIPE}\w{{1,48}}{_RIGHT}|\w{{1,48}}{_PIPE}{_RIGHT})"
+    rf"|{_LEFT}(?=/?[a-z0-9]+_\w{{1,48}}{_RIGHT})"  # no tag of HTML has an underscore in its name
+    rf"|{_LEFT}(?=/?(?:s|bos|eos|pad|unk|mask|cls|sep|sop|eop|eod|eot|eom|think|image|audio|video|reponame|filename"
+    rf"|unused\d+|seed:\w{{1,48}}){_RIGHT})"
+    rf"|{_LEFT}(?={_LEFT}/?SYS{_RIGHT}{_RIGHT})|\[(?=/?(?:INST|\|\w{{1,48}}\|)\])"
+    r"|(?-i:\[(?=/?(?:SYSTEM_PROMPT|MODEL_SETTINGS|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)|ARGS|CALL_ID|THINK"
+    r"|IMG|IMG_BREAK|IMG_END|(?:BEGIN_)?AUDIO|PREFIX|MIDDLE|SUFFIX|CLS|SEP|PAD|UNK|BOS|EOS|[gs]?MASK)\]))",
     re.IGNORECASE,
-)
-
-_INJECTION = re.compile(
-    r"<[|\uff5c](?:im_start|im_end|start_header_id|end_header_id|eot_id|begin_of_text|startoftext|endoftext|system|user|"
-    r"assistant)[|\uff5c]>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
-    r"|\b(?:ignore|disregard|forget)\s+(?:all\s+)?(?:of\s+)?(?:the\s+|your\s+|any\s+)?"
-    r"(?:previous|prior|above|preceding|earlier)\s+(?:instructions?|rubrics?|rules|criteria|prompts?)\b"
-    r"|\b(?:score|rate|grade|give|award)\s+(?:this|my)\s+(?:answer|response|reply)\b[^.\n]{0,60}?"
-    r"\b(?:9|10|nine|ten|highest|maximum|perfect|full\s+marks)\b"
-    r"|\b(?:note|message|instructions?)\s+(?:to|for)\s+(?:the\s+)?(?:ai\s+)?(?:judge|grader|evaluator)s?\b"
-    r"|^\s*Answer\s+to\s+grade\s*:",
-    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -72,11 +66,3 @@ def visible(text: str) -> str:
 def plain(text: str) -> str:
     """Every special token of a chat template pulled apart by a space: `<|im_start|>` becomes `< |im_start|>`."""
     return _SPECIAL_TOKEN.sub(lambda found: found[0] + " ", text)
-
-
-def looks_injected(text: str) -> bool:
-    """Whether a text speaks to its judge or to a chat template instead of to the person who asked.
-
-    A guess by known wordings, made to keep such a text from being chosen; the quoting above is what keeps it harmless.
-    """
-    return _INJECTION.search(visible(text)) is not None

@@ -17,7 +17,7 @@ from judges.quoting import plain, visible
 from schemas.chat import Completion, Message, Request, Role, Sampling, Task
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
 
-PROTOCOL = "reward-1"
+PROTOCOL = "reward-2"
 
 
 @dataclass(frozen=True, slots=True)

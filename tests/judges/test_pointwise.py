@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from judges.base import request_id
 from judges.grades import LOW_MASS, digit_distribution
+from judges.injections import looks_injected
 from judges.pointwise import QUESTION, PointwiseJudge
-from judges.quoting import ANSWER_CHARS, CONVERSATION_CHARS, looks_injected, plain, quoted, shortened, visible
+from judges.quoting import ANSWER_CHARS, CONVERSATION_CHARS, plain, quoted, shortened, visible
 from schemas.chat import Completion, Message, Request, Role, TokenAlternative
 from schemas.rows import Prompt, Rollout, Verdict, VerdictStatus
 from tests.samples import a_rollout
