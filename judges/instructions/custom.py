@@ -6,8 +6,8 @@ from datetime import date
 from itertools import pairwise
 from string import ascii_lowercase
 
-from judges.instructions.english import initials, spelled, worded_sentences
-from judges.instructions.reading import Check, lines
+from judges.instructions.english import initials, spelled
+from judges.instructions.reading import Check, lines, sentences
 
 QUESTIONS = 4
 OPTIONS = "abcde"
@@ -46,7 +46,7 @@ def character_reverse(text: str) -> bool:
 
 def sentence_alphabet(text: str) -> bool:
     """Twenty-six sentences that start with the letters of the alphabet in order."""
-    return [initials(sentence)[:1] for sentence in worded_sentences(text)] == [[letter] for letter in ascii_lowercase]
+    return [initials(sentence)[:1] for sentence in sentences(text)] == [[letter] for letter in ascii_lowercase]
 
 
 def date_format_list(text: str) -> bool:

@@ -7,8 +7,6 @@ A word here is what stands between white space, slashes and dashes, without its 
 import re
 import unicodedata
 
-from judges.instructions.reading import sentences
-
 _BETWEEN_WORDS = re.compile(r"[\s/–—…]+|\.{2,}")
 
 
@@ -53,11 +51,6 @@ def chunks(text: str) -> list[str]:
 def spelled(text: str) -> list[str]:
     """The words, letters and digits alone, in the case that they have."""
     return ["".join(filter(str.isalnum, chunk)) for chunk in chunks(unicodedata.normalize("NFC", text))]
-
-
-def worded_sentences(text: str) -> list[str]:
-    """The sentences without those that are marks alone, as what closes bold type after a full stop."""
-    return [sentence for sentence in sentences(text) if any(map(str.isalnum, sentence))]
 
 
 def folded(text: str) -> str:

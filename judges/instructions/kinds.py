@@ -11,11 +11,30 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from judges.instructions import layout, wording
+from judges.instructions import (
+    counts,
+    custom,
+    custom_csv,
+    custom_places,
+    format_lines,
+    formats,
+    layout,
+    ratios,
+    repeats,
+    sentence_games,
+    word_games,
+    word_places,
+    wording,
+)
 from judges.instructions.reading import Check
 from schemas.rows import Constraint, Prompt
 
-KINDS: Mapping[str, Check] = {**wording.KINDS, **layout.KINDS}
+_IFEVAL = (wording, layout)
+_IFBENCH = (
+    *(counts, ratios, word_games, word_places, sentence_games, formats, format_lines),
+    *(custom, custom_csv, custom_places, repeats),
+)
+KINDS: Mapping[str, Check] = {kind: check for module in (*_IFEVAL, *_IFBENCH) for kind, check in module.KINDS.items()}
 
 
 def objection_to(constraint: Constraint) -> str | None:

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from judges.instructions.english import STOP_WORDS, spelled, worded_sentences
-from judges.instructions.reading import Check, words
+from judges.instructions.english import STOP_WORDS, spelled
+from judges.instructions.reading import Check, sentences, words
 
 OVERLAP_TOLERANCE = 2  # percentage points to either side
 
@@ -38,14 +38,14 @@ def overlap(text: str, *, reference_text: str, percentage: float) -> bool:
 
 def sentence_words(text: str) -> bool:
     """Three sentences of the same length in characters, in which no word occurs twice."""
-    found = worded_sentences(text)
+    found = sentences(text)
     used = [word.casefold() for word in spelled(text)]
     return len(found) == 3 and len(set(map(len, found))) == 1 and 0 < len(used) == len(set(used))
 
 
 def _ends(text: str) -> Counter[str]:
     """How many sentences end with each mark."""
-    return Counter(map(_end, worded_sentences(text)))
+    return Counter(map(_end, sentences(text)))
 
 
 def _end(sentence: str) -> str:

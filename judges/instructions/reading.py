@@ -39,8 +39,11 @@ def words(text: str) -> list[str]:
 
 
 def sentences(text: str, language: str = "en") -> list[str]:
-    """In order, stripped, without empty ones; `language` is an ISO 639-1 code."""
-    return [found.strip() for found in sentencex.segment(language, text) if found.strip()]
+    """In order, stripped; `language` is an ISO 639-1 code.
+
+    Marks alone are none, such as what closes bold type after a full stop.
+    """
+    return [found.strip() for found in sentencex.segment(language, text) if any(map(str.isalnum, found))]
 
 
 def paragraphs(text: str) -> list[str]:

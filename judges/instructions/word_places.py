@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import pairwise
 
-from judges.instructions.english import spelled, worded_sentences
-from judges.instructions.reading import Check, lines
+from judges.instructions.english import spelled
+from judges.instructions.reading import Check, lines, sentences
 
 _TAGGED_CHARS = 300  # from the first word on: enough for the tagger to know what surrounds it
 
@@ -28,7 +28,7 @@ def repeats(text: str, *, small_n: int) -> bool:
 
 def last_first(text: str) -> bool:
     """Each sentence but the first starts with the last word of the previous one."""
-    found = [words for words in map(_plain, worded_sentences(text)) if words]
+    found = [words for words in map(_plain, sentences(text)) if words]
     return len(found) > 1 and all(one[-1] == other[0] for one, other in pairwise(found))
 
 
@@ -40,7 +40,7 @@ def paragraph_last_first(text: str) -> bool:
 
 def keywords_specific_position(text: str, *, keyword: str, n: int, m: int) -> bool:
     """The nth sentence has the keyword as its mth word."""
-    found = worded_sentences(text)
+    found = sentences(text)
     words = _plain(found[n - 1]) if 1 <= n <= len(found) else []
     return 1 <= m <= len(words) and [words[m - 1]] == _plain(keyword)
 
