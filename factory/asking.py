@@ -18,7 +18,7 @@ TOO_LONG = "prompt_too_long: "  # how the error of a rollout begins whose prompt
 
 @dataclass
 class Desk:
-    """Where the requests of one shard go through; `done` is told of each that is over.
+    """Where the requests of one shard go through; `done` is told of each that is over, `expect` how many there will be.
 
     `failures` holds the reason for each that has no answer.
     """
@@ -26,6 +26,7 @@ class Desk:
     journal: Journal
     done: Callable[[], None]
     say: Callable[[str], None] = lambda _: None
+    expect: Callable[[int], None] = lambda _: None
     failures: dict[str, str] = field(default_factory=dict)
     sent: int = 0  # requests that were not in the journal
 

@@ -48,15 +48,15 @@ async def confirm(
     desk: Desk,
 ) -> None:
     """Ask the judges that have an engine here; the replies lie in the desk's journal afterwards."""
-    await desk.ask_all(
-        [
-            (engines[name], question.request)
-            for one in contests
-            for name, judge in judges.items()
-            if name in engines
-            for question in judge.ask(one.prompt, one.chosen, one.rejected)
-        ]
-    )
+    asked = [
+        (engines[name], question.request)
+        for one in contests
+        for name, judge in judges.items()
+        if name in engines
+        for question in judge.ask(one.prompt, one.chosen, one.rejected)
+    ]
+    desk.expect(len(asked))
+    await desk.ask_all(asked)
 
 
 def confirmation_rows(

@@ -151,6 +151,7 @@ async def hear(heard: Sequence[Case], seats: Sequence[Seat], court: Court, desk:
     asked = [
         (by_name[judge.name], question) for case in heard for judge, question in questions(case, judges, court, kept)
     ]
+    desk.expect(len(asked))
     await _put_all(asked, desk)
 
 
@@ -163,6 +164,7 @@ async def hear_again(heard: Sequence[Case], seats: Sequence[Seat], court: Court,
         for judge, question in questions_again(case, court, desk.journal.kept)
         if judge.name in by_name
     ]
+    desk.expect(len(asked))
     await _put_all(asked, desk)
 
 

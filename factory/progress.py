@@ -13,6 +13,9 @@ class Progress(Protocol):
     def advance(self, phase: str, steps: int = 1) -> None:
         """So many steps of the phase are done."""
 
+    def expect(self, phase: str, more: int) -> None:
+        """The phase has so many steps more than was said when it began, or fewer."""
+
 
 class Silent:
     """For callers that do not look."""
@@ -22,3 +25,5 @@ class Silent:
     def begin(self, phase: str, total: int) -> None: ...
 
     def advance(self, phase: str, steps: int = 1) -> None: ...
+
+    def expect(self, phase: str, more: int) -> None: ...

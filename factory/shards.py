@@ -199,7 +199,8 @@ async def hear_judges(
 
     A cascade wants `checks`: whom it still asks about depends on what the verifiers say.
     """
-    desk = desk_of(work, Stage.VERDICTS, shard)
+    foreseen = int(work.record(Stage.ROLLOUTS, shard).notes["to_judge"]) * len(seats)
+    desk = desk_of(work, Stage.VERDICTS, shard, foreseen)
     await hear(await _cases(work, shard, checks), seats, court, desk)
     return desk.sent
 
@@ -298,6 +299,10 @@ def _checks(heard: Sequence[Case], verifiers: Sequence[str]) -> list[Check]:
     ]
 
 
-def desk_of(work: Work, stage: Stage, shard: int) -> Desk:
+def desk_of(work: Work, stage: Stage, shard: int, foreseen: int = 0) -> Desk:
+    """`foreseen`: so many of the requests were in the phase's total when it began."""
     journal = work.run.journal(stage, shard, work.fingerprint(stage, shard))
-    return Desk(journal, lambda: work.progress.advance(stage), work.progress.say)
+    progress = work.progress
+    return Desk(
+        journal, lambda: progress.advance(stage), progress.say, lambda asked: progress.expect(stage, asked - foreseen)
+    )

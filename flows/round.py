@@ -216,6 +216,7 @@ class Round:
         bench = self.opened.bench
         pending = [shard for shard in self.work.shards() if deciding.unconfirmed(self.work, shard)]
         if not self.offline and pending:
+            self.work.progress.begin(Stage.CONFIRMATIONS, 0)
             for panel in panels(self.recipe, tuple(bench.confirming)):
                 with self._timed("judge server"):
                     engines = {one.seat: await self.room.engine(self._model(one)) for one in panel}

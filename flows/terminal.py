@@ -26,7 +26,8 @@ class PlainLines:
 
     def begin(self, phase: str, total: int) -> None:
         self._phases[phase] = (0, total, time.monotonic())
-        self.say(f"{phase}: 0 of {total}")
+        if total:
+            self.say(f"{phase}: 0 of {total}")
 
     def advance(self, phase: str, steps: int = 1) -> None:
         done, total, said = self._phases.get(phase, (0, 0, 0.0))
@@ -35,6 +36,10 @@ class PlainLines:
             self.say(f"{phase}: {done} of {total}")
             said = now
         self._phases[phase] = (done, total, said)
+
+    def expect(self, phase: str, more: int) -> None:
+        done, total, said = self._phases.get(phase, (0, 0, 0.0))
+        self._phases[phase] = (done, total + more, said)
 
 
 class LiveBars:
@@ -53,6 +58,11 @@ class LiveBars:
     def advance(self, phase: str, steps: int = 1) -> None:
         if phase in self._tasks:
             self._bars.advance(self._tasks[phase], steps)
+
+    def expect(self, phase: str, more: int) -> None:
+        if phase in self._tasks:
+            total = self._bars.tasks[self._bars.task_ids.index(self._tasks[phase])].total
+            self._bars.update(self._tasks[phase], total=(total or 0) + more)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The jury's other ways through the whole run: cascade, confirmation, a share of loops, listwise judges, canaries."""
 
 import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory import store
@@ -70,6 +72,38 @@ def test_cascade_whose_first_judge_says_nothing_hears_the_others(
     heard = counted(root, "SELECT judge, count(*) FROM verdicts WHERE status = 'ok' GROUP BY ALL")
     assert set(heard) == {"correctness", "clarity"}
     assert counted(root, "SELECT cause, count(*) FROM pairs GROUP BY ALL")["jury"] > 0
+
+
+@dataclass
+class Counting(Silent):
+    """Keeps what each phase came to."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    total: Counter[str] = field(default_factory=Counter)
+
+    def begin(self, phase: str, total: int) -> None:
+        self.total[phase] += total
+
+    def advance(self, phase: str, steps: int = 1) -> None:
+        self.done[phase] += steps
+
+    def expect(self, phase: str, more: int) -> None:
+        self.total[phase] += more
+
+
+def test_progress_every_phase_ends_at_its_total(write_recipe: RecipeWriter) -> None:
+    changes: dict[str, object] = {
+        "jury.cascade": {"first": 1, "margin": 0.5},
+        "jury.confirm": True,
+        "jury.trust": {"canaries": 0.3, "reasked": 0.3},
+        "pairing.margin": 0.05,
+    }
+    recipe, progress = read_recipe(write_recipe(changes=changes)), Counting()
+    with RunFolder(run_folder(recipe)).locked():
+        asyncio.run(make_round(open_run(recipe, progress), PlainRunner(2), Stage.PAIRS))
+    assert progress.done["verdicts"] > 0
+    assert progress.done["confirmations"] > 0
+    assert progress.done == progress.total
 
 
 def test_listwise_judges_spend_a_call_a_prompt(write_recipe: RecipeWriter) -> None:
