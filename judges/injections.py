@@ -4,6 +4,9 @@ A guess by known wordings, in the languages of `judges.injection_words`, made to
 keeps it harmless is the quoting (`judges.quoting`). The rule that must not break: a text that only talks of rules, grades
 or judges is not accused. So words count together, in one sentence: told to forget the earlier rules, this answer to get
 the top grade, a note to the judge. Patterns and text are folded alike before they meet.
+
+Nearly every text holds none of these words, so `judges.injection_triggers` looks first for all that a pattern could begin
+with, and the patterns read only the texts that it stops at.
 """
 
 import re
@@ -11,6 +14,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from judges.injection_triggers import trigger
 from judges.injection_words import DIGIT, WORDS, Words
 from judges.quoting import visible
 
@@ -23,6 +27,7 @@ _LOOKALIKES = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u03bf\u03b1\u03bd\u03c1\u0406\u0410\u0415\u041e\u0420\u0421",
     "aeopcyxijsdoavpIAEOPC",
 )
+_ANY_TAG, _ANY_LOOKALIKE = (re.compile(f"[{''.join(map(chr, table))}]") for table in (_TAGS, _LOOKALIKES))
 _OVERRIDE = "\u202e"  # what follows is shown right to left
 _SENTENCE_END = re.compile(r"[.!?;\n\u3002\u0964]")
 
@@ -39,11 +44,13 @@ _TEMPLATE = re.compile(
 
 def looks_injected(text: str) -> bool:
     """Whether a text speaks to its judge or to a chat template. What is hidden from the eye is read as well."""
-    return any(_TEMPLATE.search(view) or _pleads(folded(view)) for view in _views(text))
+    return any(_imitates(view) or _pleads(folded(view)) for view in _views(text))
 
 
 def folded(text: str) -> str:
     """In lower case, compatible forms and accents as the plain letter: `Ｉgnorá` is `ignora`."""
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text.lower())))
 
 
@@ -53,12 +60,12 @@ def _views(text: str) -> Iterator[str]:
     yield seen
     if text.isascii():
         return
-    if (spelt := visible(text.translate(_TAGS))) != seen:
-        yield spelt
+    if _ANY_TAG.search(text):
+        yield visible(text.translate(_TAGS))
     if _OVERRIDE in text:
         yield seen[::-1]
-    if (mimicked := seen.translate(_LOOKALIKES)) != seen:
-        yield mimicked
+    if _ANY_LOOKALIKE.search(seen):
+        yield seen.translate(_LOOKALIKES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,14 @@ def _wording(words: Words) -> _Wording:
 
 
 _WORDINGS = tuple(map(_wording, WORDS.values()))
+_ANY_PLEA = trigger(folded(words) for own in WORDS.values() for words in (own.forget, own.answer, own.judge))
+_ANY_TEMPLATE = trigger([_TEMPLATE.pattern])
+
+
+def _imitates(text: str) -> bool:
+    """Special tokens of chat templates, and lines of the judges' own questions."""
+    return bool(_ANY_TEMPLATE(text.encode()) and _TEMPLATE.search(text))
 
 
 def _pleads(text: str) -> bool:
-    return any(wording.pleads(text) for wording in _WORDINGS)
+    return bool(_ANY_PLEA(text.encode())) and any(wording.pleads(text) for wording in _WORDINGS)

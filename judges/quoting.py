@@ -59,6 +59,8 @@ def shortened(text: str, limit: int) -> str:
 
 def visible(text: str) -> str:
     """Without what a reader cannot see: control, format and bidirectional characters, fillers, variation selectors."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
     spaced = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
     return _SURROGATE.sub("\ufffd", _INVISIBLE.sub("", spaced))
 

@@ -203,3 +203,68 @@ def test_real_run_export_is_taken_by_trl(run: RealRun, tmp_path: Path) -> None:
     assert result.global_step == 1
     assert 0 < result.training_loss < 10
     assert not before.equal(trainer.model.lm_head.weight)
+
+
+TINY_REWARD_MODEL = """
+import sys, torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+source, target = sys.argv[1:]
+torch.manual_seed(0)
+tokenizer = AutoTokenizer.from_pretrained(source)
+shape = dict(hidden_size=128, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2)
+ends = dict(pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+config = LlamaConfig(vocab_size=len(tokenizer), num_labels=1, **shape, **ends)
+LlamaForSequenceClassification(config).to(torch.bfloat16).save_pretrained(target)
+tokenizer.save_pretrained(target)
+"""
+
+
+@pytest.fixture(scope="module")
+def jury(run: RealRun, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
+    """Every way to judge beside the usual one: listwise, samples, a rubric of one's own, a reward model, confirmation."""
+    folder = tmp_path_factory.mktemp("jury")
+    reward_model = folder / "tiny-reward-model"
+    policy = resolve_model(read_recipe(run.recipe).policy.model_copy(update={"urls": []}), cache_folder(), print)
+    made = [sys.executable, "-c", TINY_REWARD_MODEL, str(policy.folder), str(reward_model)]
+    subprocess.run(made, capture_output=True, check=True)
+    (folder / "short.txt").write_text("You grade how short an answer is. 1: very long. 9: very short.")
+    recipe = folder / "jury.yaml"
+    text = recipe_text("jury", f"{{model: {MODEL}, urls: [{run.url}]}}", folder, 3, 32)
+    judges = f"""
+    - {{judge: helpfulness, protocol: listwise}}
+    - {{judge: correctness, samples: 2}}
+    - {{judge: clarity, name: short, rubric: {folder / "short.txt"}}}
+    - {{judge: reward_model, model: {{model: {reward_model}}}}}
+  confirm: true"""
+    shipped = "[{judge: helpfulness}, {judge: correctness}, {judge: clarity}]"
+    assert shipped in text
+    recipe.write_text(text.replace(shipped, judges).replace(f"    - {{path: {endless(folder)}, weight: 1}}\n", ""))
+    prefactory("run", str(recipe), "--plain")
+    return RealRun(recipe, folder / "jury", run.url)
+
+
+def test_real_jury_every_way_to_judge_is_read(jury: RealRun) -> None:
+    ok = store.query(
+        jury.root, "SELECT judge, avg((status = 'ok')::INT) FROM verdicts WHERE calls IS NOT NULL GROUP BY 1"
+    )
+    judges = {"helpfulness", "correctness", "short", "reward_model"}
+    assert {str(judge): float(str(share)) for judge, share in ok.rows if judge in judges} == dict.fromkeys(judges, 1.0)
+
+
+def test_real_jury_listwise_spends_a_call_a_prompt_and_samples_two_an_answer(jury: RealRun) -> None:
+    calls = store.query(
+        jury.root, "SELECT judge, sum(calls), count(*) FROM verdicts WHERE status = 'ok' GROUP BY 1"
+    ).rows
+    spent = {str(judge): (calls, count) for judge, calls, count in calls}
+    assert spent["helpfulness"][0] == 3
+    assert spent["correctness"][0] == 2 * int(str(spent["correctness"][1]))
+    assert spent["reward_model"][0] == spent["reward_model"][1]
+
+
+def test_real_jury_confirms_pairs_in_both_orders(jury: RealRun) -> None:
+    opinions = "SELECT count(*) FROM scorecards WHERE score IS NOT NULL"
+    assert jury.column(opinions) != [0]
+    assert jury.column("SELECT count(*) FROM confirmations WHERE status != 'ok'") == [0]
+    sides = "SELECT count(*) FILTER (chosen_first) - count(*) FILTER (NOT chosen_first) FROM confirmations"
+    assert jury.column(sides) == [0]
+    assert set(jury.column("SELECT DISTINCT judge FROM confirmations")) <= {"helpfulness", "correctness", "short"}
