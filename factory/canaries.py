@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from factory.jury import candidates
+from factory.candidates import candidates
 from factory.lots import lot
 from judges.base import Judge
 from schemas.chat import Completion

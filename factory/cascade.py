@@ -13,7 +13,9 @@ every judge that was heard till then, so whoever stays to the end is compared by
 from collections.abc import Mapping, Sequence
 
 from factory.aggregation import Weights, aggregate
-from factory.jury import bars, blocks, candidates, heard_blocks, tier
+from factory.candidates import candidates
+from factory.eligibility import bars, tiers
+from factory.jury import Rules, blocks, heard_blocks
 from schemas.recipe import Cascade, Jury, Pairing
 from schemas.rows import Rollout, Verdict
 
@@ -43,17 +45,19 @@ def contenders(
     """
     cascade = jury.cascade
     assert cascade is not None, "without a cascade every judge hears everything"
+    rules = Rules(jury, sigmas, pairing, weights)
     who = candidates(rollouts)
-    barred = bars(rollouts, verdicts, jury, pairing)
+    tier = tiers(who.judged, verdicts, jury.verifiers)
+    barred = bars(who, tier, verdicts, jury.verifiers, pairing)
     if all(barred[rollout.rollout_id] is not None for rollout in who.judged):
         return frozenset()  # nothing may be chosen, whatever anybody says
-    own = heard_blocks(blocks(who.judged, verdicts, jury), jury, sigmas, weights)
+    own = heard_blocks(blocks(who.judged, verdicts, rules.seats), rules)
     if not own:
         return frozenset(rollout.rollout_id for rollout in who.judged)
     score = aggregate("scaled", own, sigmas, weights)
     near = _near(cascade, heard, len(jury.judges))
     best = _nearest({key: s for key, s in score.items() if barred[key] is None}, near)
-    worst = frozenset() if who.loops else _worst(score, best, verdicts, jury, near)
+    worst = frozenset() if who.loops else _worst(score, best, tier, near)
     settled = len(best) == 1 and len(worst) <= 1
     return frozenset() if settled else best | worst
 
@@ -70,11 +74,8 @@ def _nearest(score: Mapping[str, float], near: float) -> frozenset[str]:
     return frozenset(key for key, s in score.items() if s >= top - near)
 
 
-def _worst(
-    score: Mapping[str, float], best: frozenset[str], verdicts: Sequence[Verdict], jury: Jury, near: float
-) -> frozenset[str]:
+def _worst(score: Mapping[str, float], best: frozenset[str], tier: Mapping[str, int], near: float) -> frozenset[str]:
     """Of the lowest tier there is: a failed check outranks every opinion. The one best is not its own worst."""
     others = {key: s for key, s in score.items() if best != {key}}
-    tiers = {key: tier(key, verdicts, jury) for key in others}
-    lowest = min(tiers.values(), default=0)
-    return _nearest({key: -s for key, s in others.items() if tiers[key] == lowest}, near)
+    lowest = min((tier[key] for key in others), default=0)
+    return _nearest({key: -s for key, s in others.items() if tier[key] == lowest}, near)

@@ -12,10 +12,11 @@ from factory.confirming import Contest, confirm, confirmation_rows, confirmed, c
 from factory.engine import Engine
 from factory.hearing import Case, by_prompt
 from factory.identity import Stage
-from factory.jury import PooledSpread, score_prompt
+from factory.jury import Rules, scorecards, stand
 from factory.loop_share import EVERY, LoopCount, may_use_loop
 from factory.pairing import pair_prompt
 from factory.shards import Work, desk_of, now
+from factory.spreads import PooledSpread
 from judges.pairwise import PairwiseJudge
 from schemas.manifest import StageRecord
 from schemas.rows import Confirmation, Dropped, Pair, Scorecard, Verdict, VerdictStatus
@@ -137,20 +138,9 @@ def _decided(
     """Every prompt of a shard with its scorecards and what becomes of it, not confirmed yet."""
     recipe = work.recipe
     verdicts = by_prompt(work.run.read_rows(Verdict, shard))
-    sigmas = pooled_sigmas(work)
+    rules = Rules(recipe.jury, pooled_sigmas(work), recipe.pairing, bench.weights)
     for case in work.read_case(shard):
         prompt_id = case.prompt.prompt_id
-        heard = verdicts.get(prompt_id, ())
-        cards = score_prompt(prompt_id, case.rollouts, heard, recipe.jury, sigmas, recipe.pairing, bench.weights)
-        decided = pair_prompt(
-            case.prompt,
-            case.rollouts,
-            heard,
-            cards,
-            recipe.jury,
-            recipe.pairing,
-            sigmas=sigmas,
-            weights=bench.weights,
-            may_use_loop=may_use_loop(prompt_id, bound),
-        )
-        yield case, cards, decided
+        known = stand(case.rollouts, verdicts.get(prompt_id, ()), rules)
+        decided = pair_prompt(case.prompt, known, rules, may_use_loop=may_use_loop(prompt_id, bound))
+        yield case, scorecards(known, rules), decided

@@ -14,9 +14,10 @@ from factory.aggregation import Weights
 from factory.asking import Desk, together
 from factory.breaker import Breaker
 from factory.canaries import canary_rows, drawn, original, reasked_rows, twins
+from factory.candidates import candidates, skipped_verdicts
 from factory.cascade import contenders, waves
 from factory.engine import Engine
-from factory.jury import candidates, needs_requeue, skipped_verdicts
+from factory.jury import needs_requeue
 from judges.base import Judge, Question, no_score
 from schemas.chat import Completion, Request
 from schemas.recipe import Jury, Pairing

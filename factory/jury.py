@@ -1,4 +1,4 @@
-"""From verdicts to a decision: who is judged, whose opinion counts, what each rollout is worth, and what bars it.
+"""From verdicts to a standing: whose opinion counts about a prompt, what each rollout is worth, and what bars it.
 
 Pure: rows in, rows out. The rule that must not break: what is missing never becomes a number. A judge counts for a
 prompt only where it scored every rollout that was to be judged there (else its leniency leaks into the comparison), and
@@ -11,95 +11,56 @@ Nothing depends on the order of rows: sums are `math.fsum`, which rounds once, o
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from functools import cached_property
 
-from factory.aggregation import ALL_ALIKE, Block, Weights, aggregate, centred, scaled, weight
-from judges.base import no_score
-from judges.injections import looks_injected
-from judges.registry import find_verifier
+from factory.aggregation import ALL_ALIKE, Block, Weights, aggregate, scaled, weight
+from factory.candidates import Candidates, candidates, slot_order
+from factory.eligibility import LOOPED, UNCHECKED, Bar, bars, tiers
 from schemas.recipe import Jury, Pairing
-from schemas.rows import Loop, Rollout, Scorecard, Verdict, VerdictStatus
+from schemas.rows import Rollout, Scorecard, Verdict, VerdictStatus
 
-LOOPED, FAILED_CHECK, UNCHECKED, PROVEN = -2, -1, 0, 1  # the tiers; they rank before any score
-_DEFAULT_PAIRING = Pairing()
-_GRID = 2**40  # a block's sum of squares is kept in units of 2**-40, so that differences under 1e-6 are none
 _ASKED_AGAIN = frozenset({VerdictStatus.FAILED, VerdictStatus.UNREADABLE})  # a refusal never; the rest would not change
 
 
-class Bar(StrEnum):
-    """Why a rollout may not be chosen: the first that holds, in this order."""
+@dataclass(frozen=True)
+class Rules:
+    """All that a run decides by besides its rows.
 
-    NO_ANSWER = "no answer"
-    LOOPED = "hard loop"
-    DUPLICATE = "same text as another"
-    FAILED_CHECK = "failed a check"
-    NOT_PROVEN = "another answer passed the check"
-    UNCHECKED = "a check did not come back"
-    SOFT_LOOP = "soft loop"
-    BLANK = "blank"
-    INJECTION = "looks like an injection"
-    UNFINISHED = "unfinished"
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A rollout whose text, but for white space at its ends, is that of the judged rollout `of`."""
-
-    rollout: Rollout
-    of: str
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The rollouts of one prompt, each in one place, each tuple in slot order."""
-
-    judged: tuple[Rollout, ...]
-    loops: tuple[Rollout, ...]
-    duplicates: tuple[Duplicate, ...]
-    failed: tuple[Rollout, ...]
-
-
-def slot_order(rollout: Rollout) -> tuple[int, int, str]:
-    """Greedy first, then t0, t1, … t10."""
-    number = rollout.slot[1:]
-    if rollout.slot == "greedy":
-        return (0, 0, rollout.rollout_id)
-    return (1, int(number), rollout.rollout_id) if number.isdecimal() else (2, 0, rollout.rollout_id)
-
-
-def candidates(rollouts: Sequence[Rollout]) -> Candidates:
-    """Who is judged: every answer but hard loops and texts that are judged already.
-
-    A blank answer that ended by itself is judged (it can be rejected). A blank one that did not is no answer at all:
-    there is nothing in it to prefer or to train on. Of equal texts a finished one is judged.
+    `sigmas` is PooledSpread's, over the whole run. A judge without one is left out, but for a prompt with one judged
+    rollout, where there is nothing to tell apart and every score is 0. `weights` is by judge; one of weight 0 is not heard.
     """
-    ordered = sorted(rollouts, key=slot_order)
-    failed = tuple(rollout for rollout in ordered if not _answered(rollout))
-    loops = tuple(rollout for rollout in ordered if _answered(rollout) and rollout.loop == Loop.HARD)
-    rest = [rollout for rollout in ordered if _answered(rollout) and rollout.loop != Loop.HARD]
-    first: dict[str, Rollout] = {}
-    for rollout in sorted(rest, key=lambda rollout: not rollout.finished):
-        first.setdefault(_text(rollout), rollout)
-    duplicates = tuple(
-        Duplicate(rollout, first[_text(rollout)].rollout_id) for rollout in rest if first[_text(rollout)] is not rollout
-    )
-    return Candidates(tuple(sorted(first.values(), key=slot_order)), loops, duplicates, failed)
+
+    jury: Jury
+    sigmas: Mapping[str, float]
+    pairing: Pairing = field(default_factory=Pairing)
+    weights: Weights = field(default_factory=dict)
+
+    @cached_property
+    def seats(self) -> tuple[str, ...]:
+        return self.jury.seats
+
+    @cached_property
+    def listened(self) -> tuple[str, ...]:
+        return listened_to(self.jury, self.weights)
+
+    @cached_property
+    def quorum(self) -> int:
+        return quorum(self.jury, self.weights)
 
 
-def _answered(rollout: Rollout) -> bool:
-    return rollout.error is None and rollout.text is not None and bool(rollout.answer.strip() or rollout.finished)
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of one prompt's rollouts before any two of them are compared. Mappings are by rollout_id, but `opinions`,
+    by judge: the raw scores that were aggregated, of judges that count, over the rollouts that are compared.
+    """
 
-
-def _text(rollout: Rollout) -> str:
-    return (rollout.text or "").strip()
-
-
-def skipped_verdicts(rollouts: Sequence[Rollout], names: Sequence[str]) -> tuple[Verdict, ...]:
-    """A row for each loop and duplicate and each of these judges or verifiers. An answer that failed has none."""
-    who = candidates(rollouts)
-    looped = [(rollout, VerdictStatus.SKIPPED_LOOP) for rollout in who.loops]
-    repeated = [(duplicate.rollout, VerdictStatus.SKIPPED_DUPLICATE) for duplicate in who.duplicates]
-    return tuple(no_score(rollout, name, status) for rollout, status in looped + repeated for name in names)
+    who: Candidates
+    tiers: Mapping[str, int]  # of those that are judged
+    barred: Mapping[str, Bar | None]
+    opinions: Mapping[str, Block]
+    scores: Mapping[str, float]  # S of those that are compared
+    spared: frozenset[str]  # judges that a cascade did not ask
+    notes: tuple[str, ...]  # why the others do not count
 
 
 def quorum(jury: Jury, weights: Weights = ALL_ALIKE) -> int:
@@ -121,21 +82,21 @@ def settled_without(verdicts: Iterable[Verdict]) -> frozenset[str]:
     asked: dict[str, bool] = {}
     for verdict in verdicts:
         if verdict.status not in (VerdictStatus.SKIPPED_LOOP, VerdictStatus.SKIPPED_DUPLICATE):
-            asked[verdict.judge] = asked.get(verdict.judge, False) or verdict.status != VerdictStatus.NOT_ASKED
+            asked[verdict.judge] = asked.get(verdict.judge, False) or verdict.status is not VerdictStatus.NOT_ASKED
     return frozenset(judge for judge, was in asked.items() if not was)
 
 
-def blocks(judged: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury) -> dict[str, Block]:
+def blocks(judged: Sequence[Rollout], verdicts: Sequence[Verdict], seats: Sequence[str]) -> dict[str, Block]:
     """Each judge's raw scores, for the judges that scored every one of `judged` that they were asked about."""
     wanted = {rollout.rollout_id for rollout in judged}
-    found: dict[str, dict[str, float]] = {seat: {} for seat in jury.seats}
+    found: dict[str, dict[str, float]] = {seat: {} for seat in seats}
     spared: dict[str, set[str]] = {}
     for verdict in verdicts:
         if verdict.judge not in found or verdict.rollout_id not in wanted:
             continue
-        if verdict.status == VerdictStatus.OK and verdict.score is not None:
+        if verdict.status is VerdictStatus.OK and verdict.score is not None:
             found[verdict.judge][verdict.rollout_id] = verdict.score
-        elif verdict.status == VerdictStatus.NOT_ASKED:
+        elif verdict.status is VerdictStatus.NOT_ASKED:
             spared.setdefault(verdict.judge, set()).add(verdict.rollout_id)
     return {
         judge: block
@@ -158,7 +119,7 @@ def comparable(whole: Mapping[str, Block]) -> dict[str, Block]:
 def needs_requeue(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury) -> bool:
     """Whether the prompt is short of its quorum, and replies that failed or were unreadable are what it is short of."""
     judged = candidates(rollouts).judged
-    whole = blocks(judged, verdicts, jury)
+    whole = blocks(judged, verdicts, jury.seats)
     status = {(verdict.judge, verdict.rollout_id): verdict.status for verdict in verdicts}
     mendable = 0
     for judge in set(jury.seats) - whole.keys():
@@ -167,144 +128,77 @@ def needs_requeue(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury
     return len(whole) < quorum(jury) <= len(whole) + mendable
 
 
-@dataclass(slots=True)
-class PooledSpread:
-    """Each judge's within-prompt SD over a run, in one pass over its prompts and equal for every order of them.
-
-        sigma[j]² = Σ over prompts Σ over i of (s[j,i] - mean over i)² / Σ over prompts (n - 1)
-
-    n: the judged rollouts of a prompt. Each prompt costs one degree of freedom, its mean; a prompt with one judged
-    rollout, or that the judge did not score whole, has none to give. Shards are added apart and merged.
-    """
-
-    squares: dict[str, int] = field(default_factory=dict)  # in units of 1/_GRID: integers add up alike in any order
-    degrees: dict[str, int] = field(default_factory=dict)
-
-    def add(self, rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury) -> None:
-        """One prompt's rollouts and verdicts."""
-        for judge, block in blocks(candidates(rollouts).judged, verdicts, jury).items():
-            squares = math.fsum(d * d for d in centred(block).values())
-            self._count(judge, round(squares * _GRID), len(block) - 1)
-
-    def merge(self, other: "PooledSpread") -> None:
-        for judge, squares in other.squares.items():
-            self._count(judge, squares, other.degrees[judge])
-
-    def _count(self, judge: str, squares: int, degrees: int) -> None:
-        self.squares[judge] = self.squares.get(judge, 0) + squares
-        self.degrees[judge] = self.degrees.get(judge, 0) + degrees
-
-    def sigmas(self) -> dict[str, float]:
-        """By judge. A judge that never told two rollouts of one prompt apart says nothing, and is not in it."""
-        return {
-            judge: math.sqrt(squares / _GRID / self.degrees[judge])
-            for judge, squares in sorted(self.squares.items())
-            if squares > 0 and self.degrees[judge] > 0
-        }
+def stand(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], rules: Rules) -> Standing:
+    """One prompt's rollouts and verdicts, in any order, to what is known of them."""
+    who, verifiers = candidates(rollouts), rules.jury.verifiers
+    tier = tiers(who.judged, verdicts, verifiers)
+    whole = blocks(who.judged, verdicts, rules.seats)
+    heard = heard_blocks(whole, rules)
+    spared = settled_without(verdicts)
+    return Standing(
+        who=who,
+        tiers=tier,
+        barred=bars(who, tier, verdicts, verifiers, rules.pairing),
+        opinions=heard,
+        scores=aggregate(rules.pairing.aggregation, heard, rules.sigmas, rules.weights) if heard else {},
+        spared=spared,
+        notes=_left_out(whole, heard, spared, rules) if who.judged else (),
+    )
 
 
-def tier(rollout_id: str, verdicts: Iterable[Verdict], jury: Jury) -> int:
-    """By the verifiers alone: one failed check outweighs any pass, and a pass counts where the verifier proves."""
-    checks = [v for v in verdicts if v.rollout_id == rollout_id and v.judge in jury.verifiers]
-    scores = {check.judge: check.score for check in checks if check.status == VerdictStatus.OK}
-    if any(score == 0.0 for score in scores.values()):
-        return FAILED_CHECK
-    return PROVEN if any(find_verifier(name).proves for name in scores) else UNCHECKED
-
-
-def bars(
-    rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury, pairing: Pairing
-) -> dict[str, Bar | None]:
-    """What keeps each rollout from being chosen, by rollout_id; None: nothing does.
-
-    A check that hung or died leaves its rollout where no check would, but bars it: a text that breaks the verifier must
-    not win by that.
-    """
-    who = candidates(rollouts)
-    tiers = {rollout.rollout_id: tier(rollout.rollout_id, verdicts, jury) for rollout in who.judged}
-    back = {(v.judge, v.rollout_id) for v in verdicts if v.status in (VerdictStatus.OK, VerdictStatus.ABSTAINED)}
-    barred: dict[str, Bar | None] = {rollout.rollout_id: Bar.NO_ANSWER for rollout in who.failed}
-    barred |= {rollout.rollout_id: Bar.LOOPED for rollout in who.loops}
-    barred |= {duplicate.rollout.rollout_id: Bar.DUPLICATE for duplicate in who.duplicates}
-    for rollout in who.judged:
-        own = rollout.rollout_id
-        if tiers[own] == FAILED_CHECK:
-            barred[own] = Bar.FAILED_CHECK
-        elif tiers[own] < max(tiers.values()):
-            barred[own] = Bar.NOT_PROVEN
-        elif any((name, own) not in back for name in jury.verifiers):
-            barred[own] = Bar.UNCHECKED
-        else:
-            barred[own] = _bar_of_form(rollout, pairing)
-    return barred
-
-
-def _bar_of_form(rollout: Rollout, pairing: Pairing) -> Bar | None:
-    """What the answer's own form has against it."""
-    if rollout.loop == Loop.SOFT:
-        return Bar.SOFT_LOOP
-    if not _text(rollout):
-        return Bar.BLANK
-    if looks_injected(rollout.text or ""):
-        return Bar.INJECTION
-    return None if rollout.finished or pairing.allow_unfinished else Bar.UNFINISHED
-
-
-def score_prompt(
-    prompt_id: str,
-    rollouts: Sequence[Rollout],
-    verdicts: Sequence[Verdict],
-    jury: Jury,
-    sigmas: Mapping[str, float],
-    pairing: Pairing = _DEFAULT_PAIRING,
-    weights: Weights = ALL_ALIKE,
-) -> tuple[Scorecard, ...]:
-    """One scorecard for each rollout, in slot order; a duplicate stands where the judged rollout of its text stands.
-
-    `sigmas` is PooledSpread's, over the whole run. A judge without one is left out, but for a prompt with one judged
-    rollout, where there is nothing to tell apart and every score is 0. `pairing` says how scores are aggregated, and has a say
-    in `eligible`. `weights` is by judge; one of weight 0 is not heard.
-    """
-    who = candidates(rollouts)
-    whole = blocks(who.judged, verdicts, jury)
-    heard = heard_blocks(whole, jury, sigmas, weights)
-    scores = aggregate(pairing.aggregation, heard, sigmas, weights) if heard else {}
-    z_scores = [scaled(block, sigmas.get(judge, 1.0)) for judge, block in heard.items()]
-    barred = bars(rollouts, verdicts, jury, pairing)
-    left_out = _left_out(jury, whole, heard, verdicts, weights) if who.judged else ()
-    same_text = {duplicate.rollout.rollout_id: duplicate.of for duplicate in who.duplicates}
-    cards = []
-    for rollout in sorted(rollouts, key=slot_order):
-        own = rollout.rollout_id
-        like = same_text.get(own, own)
-        z = [block[like] for block in z_scores if like in block]
-        bar = barred[own]
-        cards.append(
-            Scorecard(
-                prompt_id=prompt_id,
-                rollout_id=own,
-                tier=LOOPED if bar is Bar.LOOPED else tier(like, verdicts, jury),
-                score=scores.get(like),
-                spread=_sample_sd(z),
-                judges=len(heard),
-                eligible=bar is None,
-                note="; ".join([*([bar] if bar else []), *left_out]) or None,
-            )
-        )
-    return tuple(cards)
-
-
-def heard_blocks(
-    whole: Mapping[str, Block], jury: Jury, sigmas: Mapping[str, float], weights: Weights
-) -> dict[str, Block]:
+def heard_blocks(whole: Mapping[str, Block], rules: Rules) -> dict[str, Block]:
     """The blocks that are aggregated: of judges that weigh something and tell answers apart, over the same rollouts."""
-    listened = listened_to(jury, weights)
     heard = {
         judge: block
         for judge, block in sorted(whole.items())
-        if judge in listened and (judge in sigmas or len(block) == 1)
+        if judge in rules.listened and (judge in rules.sigmas or len(block) == 1)
     }
     return comparable(heard)
+
+
+def _left_out(
+    whole: Mapping[str, Block], heard: Mapping[str, Block], spared: frozenset[str], rules: Rules
+) -> tuple[str, ...]:
+    notes = []
+    for name in rules.seats:
+        if name in heard:
+            continue
+        if name in spared:
+            notes.append(f"{name} was not needed")
+        elif name not in whole:
+            notes.append(f"{name} did not score every answer")
+        elif name not in rules.listened:
+            notes.append(f"{name} weighs nothing")
+        else:
+            notes.append(f"{name} tells no two answers apart")
+    return tuple(notes)
+
+
+def scorecards(standing: Standing, rules: Rules) -> tuple[Scorecard, ...]:
+    """One for each rollout, in slot order; a duplicate stands where the judged rollout of its text stands."""
+    z_scores = [scaled(block, rules.sigmas.get(judge, 1.0)) for judge, block in standing.opinions.items()]
+    who = standing.who
+    like = {duplicate.rollout.rollout_id: duplicate.of for duplicate in who.duplicates}
+    everyone = [*who.judged, *who.loops, *(duplicate.rollout for duplicate in who.duplicates), *who.failed]
+    return tuple(_scorecard(rollout, standing, z_scores, like) for rollout in sorted(everyone, key=slot_order))
+
+
+def _scorecard(
+    rollout: Rollout, standing: Standing, z_scores: Sequence[Block], same_text: Mapping[str, str]
+) -> Scorecard:
+    own = rollout.rollout_id
+    like = same_text.get(own, own)
+    bar = standing.barred[own]
+    return Scorecard(
+        prompt_id=rollout.prompt_id,
+        rollout_id=own,
+        tier=LOOPED if bar is Bar.LOOPED else standing.tiers.get(like, UNCHECKED),
+        score=standing.scores.get(like),
+        spread=_sample_sd([block[like] for block in z_scores if like in block]),
+        judges=len(standing.opinions),
+        eligible=bar is None,
+        note="; ".join([*([bar] if bar else []), *standing.notes]) or None,
+    )
 
 
 def _sample_sd(values: Sequence[float]) -> float | None:
@@ -313,24 +207,3 @@ def _sample_sd(values: Sequence[float]) -> float | None:
         return None
     mean = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
-def _left_out(
-    jury: Jury,
-    whole: Mapping[str, Block],
-    heard: Mapping[str, Block],
-    verdicts: Sequence[Verdict],
-    weights: Weights,
-) -> tuple[str, ...]:
-    spared, listened = settled_without(verdicts), listened_to(jury, weights)
-    notes = []
-    for name in jury.seats:
-        if name in spared:
-            notes.append(f"{name} was not needed")
-        elif name not in whole:
-            notes.append(f"{name} did not score every answer")
-        elif name not in listened:
-            notes.append(f"{name} weighs nothing")
-        elif name not in heard:
-            notes.append(f"{name} tells no two answers apart")
-    return tuple(notes)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from factory import identity
 from factory.asking import Desk
 from factory.canaries import least_lot
+from factory.candidates import candidates
 from factory.hearing import (
     Case,
     Court,
@@ -26,7 +27,6 @@ from factory.hearing import (
     watched_rows,
 )
 from factory.identity import Stage
-from factory.jury import candidates
 from factory.progress import Progress
 from factory.prompts import Collected
 from factory.rollouts import Policy, plan, roll_out

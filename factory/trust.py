@@ -25,11 +25,12 @@ from itertools import combinations
 
 from factory.aggregation import TIE, Block, aggregate, centred
 from factory.agreement import Alpha, Correlations, effective_judges, on_grid, tau_b
+from factory.candidates import candidates
 from factory.deciding import pooled_sigmas
 from factory.figures import wilson
 from factory.hearing import Case, by_prompt
 from factory.identity import Stage
-from factory.jury import blocks, candidates, comparable
+from factory.jury import blocks, comparable
 from factory.shards import COST, Work, now
 from schemas.manifest import StageRecord
 from schemas.recipe import Jury
@@ -87,7 +88,7 @@ class Watch:
 
     def add_prompt(self, case: Case, verdicts: Sequence[Verdict]) -> None:
         judged = candidates(case.rollouts).judged
-        whole = blocks(judged, verdicts, self.jury)
+        whole = blocks(judged, verdicts, self.jury.seats)
         for verdict in verdicts:
             if verdict.judge in self.jury.seats and verdict.mass is not None:
                 self.mass[verdict.judge].add(verdict.mass)

@@ -19,11 +19,11 @@ from factory.export import export
 from factory.figures import figures
 from factory.hearing import Court, Seat
 from factory.identity import Stage
-from factory.jury import PooledSpread
 from factory.opening import Opened, cache_folder
 from factory.prompts import collect
 from factory.rollouts import Policy
 from factory.shards import Work, now
+from factory.spreads import PooledSpread
 from factory.trust import write_trust
 from factory.verifying import CheckPool
 from judges.registry import find_verifier

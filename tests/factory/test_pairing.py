@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from factory.jury import candidates, score_prompt
+from factory.candidates import candidates
+from factory.jury import Rules, scorecards, stand
 from factory.pairing import evidence, pair_prompt
 from schemas.recipe import JudgeRef, Jury, Pairing
 from schemas.rows import (
@@ -86,8 +87,8 @@ def checked(scores: Mapping[str, float | None]) -> list[Verdict]:
 def paired(
     rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury = JURY, pairing: Pairing | None = None
 ) -> Pair | Dropped:
-    cards = score_prompt("p", rollouts, verdicts, jury, UNIT)
-    return pair_prompt(PROMPT, rollouts, verdicts, cards, jury, pairing or Pairing())
+    rules = Rules(jury, UNIT, pairing or Pairing())
+    return pair_prompt(PROMPT, stand(rollouts, verdicts, rules), rules)
 
 
 def a_pair(outcome: Pair | Dropped) -> Pair:
@@ -205,9 +206,8 @@ def test_drop_below_agreement_counts_strict_preferences() -> None:
 def test_agreement_judge_that_tells_nothing_apart_in_the_run_is_not_counted() -> None:
     verdicts = heard({"greedy": (5, 5, 4), "t0": (8, 5, 6)})
     rollouts = three()[:2]
-    cards = score_prompt("p", rollouts, verdicts, JURY, {"helpfulness": 1.0, "clarity": 1.0})
-    sigmas = {"helpfulness": 1.0, "clarity": 1.0}
-    pair = a_pair(pair_prompt(PROMPT, rollouts, verdicts, cards, JURY, Pairing(), sigmas=sigmas))
+    rules = Rules(JURY, {"helpfulness": 1.0, "clarity": 1.0})
+    pair = a_pair(pair_prompt(PROMPT, stand(rollouts, verdicts, rules), rules))
     assert pair.agreement == 1.0
 
 
@@ -281,8 +281,8 @@ def test_pair_loop_is_cut_by_what_the_detector_found_and_the_recipe_keeps() -> N
     loop = looped("greedy")
     rollouts = [loop, answered("t0")]
     verdicts = heard({"t0": (5, 5, 5)})
-    cards = score_prompt("p", rollouts, verdicts, JURY, {})
-    pair = a_pair(pair_prompt(PROMPT, rollouts, verdicts, cards, JURY, Pairing(keep_periods=5), trim))
+    rules = Rules(JURY, {}, Pairing(keep_periods=5))
+    pair = a_pair(pair_prompt(PROMPT, stand(rollouts, verdicts, rules), rules, trim))
     assert calls == [(loop.text, (3, 4, 5), evidence(loop), 5)]
     assert evidence(loop) == LoopEvidence(Loop.HARD, LoopRule.EXACT, 22, None, 16, 20.0, 0.9)
     assert (pair.rejected, pair.rejected_token_ids) == ("First and ", (7,))
@@ -389,11 +389,10 @@ def test_law_rows_in_any_order_give_the_same_row(
     prompt: tuple[list[Rollout], list[Verdict]], shuffler: random.Random
 ) -> None:
     rollouts, verdicts = prompt
-    cards = list(score_prompt("p", rollouts, verdicts, CHECKED, UNIT))
-    outcome = pair_prompt(PROMPT, rollouts, verdicts, cards, CHECKED, Pairing())
-    for rows in (rollouts, verdicts, cards):
+    outcome = paired(rollouts, verdicts, CHECKED)
+    for rows in (rollouts, verdicts):
         shuffler.shuffle(rows)
-    assert pair_prompt(PROMPT, rollouts, verdicts, cards, CHECKED, Pairing()) == outcome
+    assert paired(rollouts, verdicts, CHECKED) == outcome
 
 
 @given(prompts())
@@ -404,7 +403,8 @@ def test_law_every_prompt_ends_in_one_sound_row(prompt: tuple[list[Rollout], lis
         assert outcome.detail
         return
     by_id = {rollout.rollout_id: rollout for rollout in rollouts}
-    cards = {card.rollout_id: card for card in score_prompt("p", rollouts, verdicts, CHECKED, UNIT)}
+    rules = Rules(CHECKED, UNIT)
+    cards = {card.rollout_id: card for card in scorecards(stand(rollouts, verdicts, rules), rules)}
     chosen, rejected = by_id[a_pair(outcome).chosen_id], by_id[outcome.rejected_id]
     assert chosen.loop is Loop.CLEAN
     assert chosen.finished

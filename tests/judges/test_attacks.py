@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.attack_texts import ATTACKS, HELD_OUT, ORDINARY, PLEAS, SPECIAL_TOKENS, Attack, Kind
-from factory.jury import Bar, score_prompt
+from factory.eligibility import Bar
+from factory.jury import Rules, scorecards, stand
 from factory.models import resolve_model
 from factory.opening import cache_folder
 from judges.injection_words import WORDS
@@ -284,7 +285,8 @@ def test_injection_with_the_highest_scores_cannot_be_chosen(attack: Attack) -> N
         for judge in jury.seats
         for rollout, score in zip(rollouts, (9.0, 2.0), strict=True)
     ]
-    attacked, sound = score_prompt("p", rollouts, verdicts, jury, dict.fromkeys(jury.seats, 1.0))
+    rules = Rules(jury, dict.fromkeys(jury.seats, 1.0))
+    attacked, sound = scorecards(stand(rollouts, verdicts, rules), rules)
     assert (attacked.score or 0) > (sound.score or 0)
     assert (attacked.eligible, attacked.note) == (False, Bar.INJECTION)
     assert sound.eligible
