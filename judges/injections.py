@@ -11,7 +11,7 @@ with, and the patterns read only the texts that it stops at.
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from judges.injection_triggers import trigger
@@ -27,7 +27,8 @@ _LOOKALIKES = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u03bf\u03b1\u03bd\u03c1\u0406\u0410\u0415\u041e\u0420\u0421",
     "aeopcyxijsdoavpIAEOPC",
 )
-_ANY_TAG, _ANY_LOOKALIKE = (re.compile(f"[{''.join(map(chr, table))}]") for table in (_TAGS, _LOOKALIKES))
+_ANY_TAG = re.compile("[\U000e0020-\U000e007e]")
+_ANY_LOOKALIKE = re.compile(f"[{''.join(map(chr, _LOOKALIKES))}]")
 _OVERRIDE = "\u202e"  # what follows is shown right to left
 _SENTENCE_END = re.compile(r"[.!?;\n\u3002\u0964]")
 
@@ -78,8 +79,11 @@ class _Wording:
     top: re.Pattern[str]
     judge: re.Pattern[str]
     verb_last: bool
+    trigger: Callable[[bytes], object]
 
     def pleads(self, text: str) -> bool:
+        if not self.trigger(text.encode()):
+            return False
         return bool(self.judge.search(text)) or self._forgets(text) or self._begs(text)
 
     def _forgets(self, text: str) -> bool:
@@ -122,11 +126,17 @@ def _wording(words: Words) -> _Wording:
         top=_pattern(f"{words.top}|{DIGIT}"),
         judge=_pattern(words.judge),
         verb_last=words.verb_last,
+        trigger=trigger(_beginnings(words)),
     )
 
 
+def _beginnings(words: Words) -> list[str]:
+    """What a text must hold before anything else in it matters."""
+    return [folded(pattern) for pattern in (words.forget, words.answer, words.judge)]
+
+
 _WORDINGS = tuple(map(_wording, WORDS.values()))
-_ANY_PLEA = trigger(folded(words) for own in WORDS.values() for words in (own.forget, own.answer, own.judge))
+_ANY_PLEA = trigger(pattern for words in WORDS.values() for pattern in _beginnings(words))
 _ANY_TEMPLATE = trigger([_TEMPLATE.pattern])
 
 
