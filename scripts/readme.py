@@ -1,31 +1,43 @@
-"""Put real output into README.md, so that nothing there was typed by hand.
+"""Put real output into README.md and benchmarks/README.md, so that nothing there was typed by hand.
 
-make run 2>&1 | tee run.log; make test 2>&1 | tee test.log
-make loop-peers; .venv/bin/python -m benchmarks.loops | tee loops.log
-.venv/bin/python scripts/readme.py run.log test.log loops.log
+    make run 2>&1 | tee run.log; make test 2>&1 | tee test.log
+    .venv/bin/python -m benchmarks.jury_replay | tee jury_replay.log
+    .venv/bin/python scripts/readme.py run.log test.log jury_replay.log
+
+A log is called as the block that it fills. `run` fills `pair` and `query` as well; `loops` is cut to its first tables; of every
+other benchmark the last line, which is JSON for scripts, is left out.
 """
 
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 QUERY = """SELECT source, cause, count(*) AS pairs, round(avg(margin), 2) AS margin
 FROM pairs JOIN prompts USING (prompt_id) GROUP BY ALL ORDER BY ALL"""
 
 
-def fill(readme: str, name: str, text: str) -> str:
+def fill(name: str, text: str) -> None:
+    """In the page that has a block of this name."""
     block = f"<!-- output:{name} -->\n```\n{text.strip()}\n```\n<!-- /output:{name} -->"
     found = re.compile(rf"<!-- output:{name} -->.*?<!-- /output:{name} -->", re.DOTALL)
-    if not found.search(readme):
-        raise SystemExit(f"README.md has no block `output:{name}`")
-    return found.sub(lambda _: block, readme)
+    pages = [page for page in PAGES if found.search(page.read_text())]
+    if not pages:
+        raise SystemExit(f"no page has a block `output:{name}`")
+    for page in pages:
+        page.write_text(found.sub(lambda _: block, page.read_text()))
 
 
-def end_of_run(log: str) -> tuple[str, str]:
-    """What `make run` closes with: the figures, and the pair that it shows in full."""
-    lines = [line.rstrip() for line in log.splitlines()]
+def lines_of(log: str) -> list[str]:
+    return [line.rstrip() for line in log.splitlines()]
+
+
+def end_of_run(log: str) -> dict[str, str]:
+    """What `make run` closes with: the figures, and the pair that it shows in full; and a query about that run."""
+    lines = lines_of(log)
 
     def at(start: str) -> int:
         return next(number for number, line in enumerate(lines) if line.startswith(start))
@@ -37,20 +49,21 @@ def end_of_run(log: str) -> tuple[str, str]:
     )
     pair, close, look = at("╭─ prompt"), at("Time: "), at("Look: ")
     figures = [*lines[first:verdicts], *lines[outcome:pair], *lines[close : look + 2]]
-    return "\n".join(figures), "\n".join(lines[pair:close])
+    return {"run": "\n".join(figures), "pair": "\n".join(lines[pair:close]), "query": answer()}
 
 
-def end_of_test(log: str) -> str:
+def end_of_test(log: str) -> dict[str, str]:
     """The closing line of each of the checks."""
     closing = ("All checks passed", "files already formatted", "Success: no issues", "Contracts:", " passed")
-    return "\n".join(line.strip("= ") for line in log.splitlines() if any(words in line for words in closing))
+    found = [line.strip("= ") for line in log.splitlines() if any(words in line for words in closing)]
+    return {"test": "\n".join(found)}
 
 
-def detectors(log: str) -> str:
+def detectors(log: str) -> dict[str, str]:
     """How right the loop detectors are, and how fast: the first tables of the benchmark."""
-    lines = [line.rstrip() for line in log.splitlines()]
+    lines = lines_of(log)
     first, behind = (next(n for n, line in enumerate(lines) if line.startswith(at)) for at in ("Hard loops", "Seconds"))
-    return "\n".join(lines[first:behind])
+    return {"loops": "\n".join(lines[first:behind])}
 
 
 def answer() -> str:
@@ -59,20 +72,16 @@ def answer() -> str:
     return f'$ prefactory query runs/laptop "{QUERY}"\n{shown}'
 
 
+READERS: dict[str, Callable[[str], dict[str, str]]] = {"run": end_of_run, "test": end_of_test, "loops": detectors}
+
+
 def main() -> None:
-    run_log, test_log, loops_log = (Path(name).read_text() for name in sys.argv[1:4])
-    path = ROOT / "README.md"
-    readme = path.read_text()
-    figures, pair = end_of_run(run_log)
-    for name, text in (
-        ("run", figures),
-        ("pair", pair),
-        ("test", end_of_test(test_log)),
-        ("query", answer()),
-        ("loops", detectors(loops_log)),
-    ):
-        readme = fill(readme, name, text)
-    path.write_text(readme)
+    for path in map(Path, sys.argv[1:]):
+        log = path.read_text()
+        reader = READERS.get(path.stem)
+        blocks = reader(log) if reader else {path.stem: "\n".join(lines_of(log)[:-1])}
+        for name, text in blocks.items():
+            fill(name, text)
 
 
 if __name__ == "__main__":

@@ -235,6 +235,7 @@ def jury(run: RealRun, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
     - {{judge: correctness, samples: 2}}
     - {{judge: clarity, name: short, rubric: {folder / "short.txt"}}}
     - {{judge: reward_model, model: {{model: {reward_model}}}}}
+    - {{judge: helpfulness, name: thinker, thinking_tokens: 48}}
   confirm: true"""
     shipped = "[{judge: helpfulness}, {judge: correctness}, {judge: clarity}]"
     assert shipped in text
@@ -249,6 +250,16 @@ def test_real_jury_every_way_to_judge_is_read(jury: RealRun) -> None:
     )
     judges = {"helpfulness", "correctness", "short", "reward_model"}
     assert {str(judge): float(str(share)) for judge, share in ok.rows if judge in judges} == dict.fromkeys(judges, 1.0)
+
+
+def test_real_jury_thinking_judge_thinks_and_a_thought_without_a_grade_is_no_score(jury: RealRun) -> None:
+    said = store.query(
+        jury.root, "SELECT status, score, completion_tokens FROM verdicts WHERE judge = 'thinker' AND calls > 0"
+    ).rows
+    assert said
+    assert {str(status) for status, _, _ in said} <= {"ok", "unreadable", "truncated"}
+    assert all((score is None) == (status != "ok") for status, score, _ in said)
+    assert max(int(str(tokens)) for _, _, tokens in said) > 1
 
 
 def test_real_jury_listwise_spends_a_call_a_prompt_and_samples_two_an_answer(jury: RealRun) -> None:
