@@ -35,7 +35,7 @@ def checked(answer: str | None, text: str | None) -> Verdict:
         ("0.5", "The final answer is $\\frac{1}{2}$."),
         ("4", "Convert the answer to weeks: 28 days / 7 = <<28/7=4>>4 weeks\nA: 4"),
         ("The short-answer questions give 26, all of them 41\nA: 41", "So it is 41."),
-        ('Add the fee to the answer from before: $4.00 + $2.00 = $6.00\n#### 6', "A: 6"),
+        ("Add the fee to the answer from before: $4.00 + $2.00 = $6.00\n#### 6", "A: 6"),
         ("-3", "The answer to the first part is 7.\n**Final answer:** -3 **"),
         ("18", "It is 18, as the answer shows.\n#### Conclusion"),
     ],
