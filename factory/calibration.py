@@ -12,7 +12,7 @@ from pathlib import Path
 
 from factory.asking import Desk
 from factory.engine import Engine
-from factory.gold import Accuracy
+from factory.gold import Accuracy, counted
 from factory.lots import lot
 from factory.prompts import normalise
 from factory.raw_prompts import Row, read_row
@@ -22,8 +22,6 @@ from schemas.chat import Completion
 from schemas.errors import SourceError
 from schemas.recipe import Source
 from schemas.rows import Prompt, Rollout, VerdictStatus
-
-_TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +112,12 @@ async def ask_about_gold(pairs: Sequence[GoldPair], judges: Sequence[tuple[Judge
 def accuracies(
     pairs: Iterable[GoldPair], judges: Sequence[Judge], kept: Mapping[str, Completion]
 ) -> dict[str, Accuracy]:
-    """By judge. A pair counts where both answers were scored; equal scores are half right."""
-    right, counted = dict.fromkeys((judge.name for judge in judges), 0.0), dict.fromkeys((j.name for j in judges), 0)
+    """By judge. A pair counts where both answers were scored."""
+    leads: dict[str, list[float]] = {judge.name: [] for judge in judges}
     for pair in pairs:
         for judge in judges:
             said = judge.read(pair.prompt, pair.answers, kept)
             scores = [one.score for one in said if one.status is VerdictStatus.OK and one.score is not None]
             if len(scores) == 2:
-                lead = scores[pair.better] - scores[1 - pair.better]
-                right[judge.name] += 0.5 if abs(lead) <= _TIE else float(lead > 0)
-                counted[judge.name] += 1
-    return {name: Accuracy(right[name], counted[name]) for name in right}
+                leads[judge.name].append(scores[pair.better] - scores[1 - pair.better])
+    return {name: counted(own) for name, own in leads.items()}

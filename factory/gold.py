@@ -10,10 +10,11 @@ pair that a judge leaves open counts as half right, and one that it gave no verd
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from factory.aggregation import sign
 from factory.figures import wilson
 from schemas.errors import RecipeError
 
@@ -42,6 +43,12 @@ class Accuracy:
         if self.interval[0] <= 0.5:
             return 0.0
         return log_odds_weight(self.right, self.pairs)
+
+
+def counted(leads: Iterable[float]) -> Accuracy:
+    """From how far a judge scores the better answer of each pair above the other one."""
+    signs = [sign(lead) for lead in leads]
+    return Accuracy(sum((one + 1) / 2 for one in signs), len(signs))
 
 
 def log_odds_weight(right: float, pairs: int) -> float:

@@ -1,8 +1,10 @@
 """The verifier of final results: is the answer's last value equal to the reference's?
 
-math-verify parses and compares. Its own time limit rests on SIGALRM, which works in a main thread only, so it is
-switched off here. The rule that must not break: `check` can run for ever (`9**9**9**9`), so it belongs into a process
-that can be killed, never into the factory's own.
+math-verify parses and compares. Of a text without a marked formula it reads what follows the last word "answer", also where
+that word stands in the reasoning ("convert the answer to weeks: 28 days"); so where the last line says by a label what
+the result is (`#### 4`, `A: 4`, `Answer: 4`), that line alone is read. Its own time limit rests on SIGALRM, which works
+in a main thread only, and is switched off here. The rule that must not break: `check` can run for ever (`9**9**9**9`), so
+it belongs into a process that can be killed, never into the factory's own.
 """
 
 import logging
@@ -18,6 +20,7 @@ proves = True
 
 _SHOWN_CHARS = 80
 _MARKED = re.compile(r"\$|\\\(|\\\[|\\boxed")
+_RESULT = re.compile(r"(?:#{4}|[\s*_#>-]*(?:A|(?i:(?:the\s+)?(?:final\s+)?answer))[\s*_]*:)(?P<result>.+)")
 _WORD = re.compile(r"(?<!\\)\b[^\W\d_]{2,}")  # a LaTeX command is not a word
 
 
@@ -34,17 +37,25 @@ def check(prompt: Prompt, rollout: Rollout) -> Verdict:
     expected = _values(_reference(prompt.answer or ""))
     if not expected:
         return no_score(rollout, name, VerdictStatus.ABSTAINED, "no value in the reference")
-    found = _values(rollout.text or "")
+    text = rollout.text or ""
+    found = _values(_result(text)) or _values(text)
     from math_verify import verify  # here and not above: slow to import (sympy)
 
     same = bool(verify(expected, found, timeout_seconds=None))
     return check_result(rollout, name, float(same), f"{_shown(found)} against {_shown(expected)}")
 
 
+def _result(text: str) -> str:
+    """What the last line gives as the result; the whole text where it gives none."""
+    lines = text.strip().splitlines()
+    labelled = _RESULT.fullmatch(lines[-1]) if lines else None
+    return labelled["result"].strip("*_ ") if labelled else text
+
+
 def _reference(answer: str) -> str:
-    """The part that holds the value: what follows `####`; a bare formula is marked as one, else half of it is lost."""
-    last = answer.rsplit("####", 1)[-1].strip()
-    return last if _MARKED.search(last) or _WORD.search(last) else f"${last}$"
+    """The part that holds the value; a bare formula is marked as one, else half of it is lost."""
+    value = _result(answer).strip()
+    return value if _MARKED.search(value) or _WORD.search(value) else f"${value}$"
 
 
 def _values(text: str) -> list[object]:

@@ -13,7 +13,8 @@ from tests.samples import a_prompt, a_rollout
 
 SHARED = Path(os.environ.get("PREFACTORY_SHARED", Path(__file__).parents[3] / "shared"))
 GOLD = SHARED / "gold" / "gsm8k_model_solutions.jsonl"
-EVERY = 11  # of the labelled questions: 120 of them, 480 solutions
+EVERY = 11  # of the labelled questions: 120 of them, 480 solutions; `benchmarks.math_verifier` takes all
+PROSE_SAYS_ANSWER = (258, 876, 1303)  # questions with the word in the reasoning, which is not the result
 
 
 def checked(answer: str | None, text: str | None) -> Verdict:
@@ -32,6 +33,11 @@ def checked(answer: str | None, text: str | None) -> Verdict:
         ("\\sqrt{2}", "It is $\\boxed{2^{1/2}}$."),
         ("x^2+1", "Hence $f(x) = 1 + x^2$, that is $\\boxed{1+x^2}$"),
         ("0.5", "The final answer is $\\frac{1}{2}$."),
+        ("4", "Convert the answer to weeks: 28 days / 7 = <<28/7=4>>4 weeks\nA: 4"),
+        ("The short-answer questions give 26, all of them 41\nA: 41", "So it is 41."),
+        ("Add the fee to the answer from before: $4.00 + $2.00 = $6.00\n#### 6", "A: 6"),
+        ("-3", "The answer to the first part is 7.\n**Final answer:** -3 **"),
+        ("18", "It is 18, as the answer shows.\n#### Conclusion"),
     ],
 )
 def test_check_same_value_passes(answer: str, text: str) -> None:
@@ -48,6 +54,8 @@ def test_check_same_value_passes(answer: str, text: str) -> None:
         ("1", ""),
         ("x^2+1", "The answer is 1."),
         ("\\frac{1}{2}", "The answer is 2."),
+        ("41", "The short-answer questions: 41 points\nA: 55"),
+        ("41", "The answer is 41, surely\nAnswer: 55"),
     ],
 )
 def test_check_other_value_or_none_fails(answer: str, text: str) -> None:
@@ -82,9 +90,9 @@ def test_check_works_outside_the_main_thread() -> None:
 
 @pytest.mark.skipif(not GOLD.is_file(), reason=f"no labelled solutions at {GOLD}; PREFACTORY_SHARED names the folder")
 def test_check_labelled_solutions_agrees_with_every_label() -> None:
-    lines = GOLD.read_text(encoding="utf-8").splitlines()[::EVERY]
+    lines = GOLD.read_text(encoding="utf-8").splitlines()
     disagreed = 0
-    for line in lines:
+    for line in [*lines[::EVERY], *(lines[number] for number in PROSE_SAYS_ANSWER)]:
         row = json.loads(line)
         solutions = [value for value in row.values() if isinstance(value, dict)]
         assert len(solutions) == 4
