@@ -1,11 +1,14 @@
 """What the benchmark of a jury's cost counts, and what it compares."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from benchmarks.cascade_replay import agreement, calls, court_of, curve, outcomes, replayed
-from benchmarks.jury_cost import JURIES, POINTWISE
+from benchmarks.jury_cost import JURIES, PART, POINTWISE, Kept
 from benchmarks.serving import Counters, read_counters
 from factory.hearing import Case
 from schemas.chat import Completion, TokenAlternative
@@ -87,3 +90,27 @@ def test_agreement_two_drops_are_the_same_outcome_and_no_pair() -> None:
 
 def test_juries_ask_the_same_rubrics() -> None:
     assert [jury.seats for jury in JURIES.values()] == [POINTWISE.seats] * 3
+
+
+def test_kept_units_cover_every_prompt_in_every_wave_and_each_protocol_has_its_own_folder(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, tuple(f"p{number}" for number in range(PART + 1)), 32)
+    assert kept.units("pointwise") == ["pointwise-0-0000", f"pointwise-0-{PART:04}"]
+    assert len(kept.units("cascade")) == 6
+    assert len({kept.journal(kept.units(arm)[0]).parent for arm in JURIES}) == len(JURIES)
+
+
+def test_kept_of_another_server_setting_or_prompt_is_not_taken(tmp_path: Path) -> None:
+    one, other, shorter = (Kept(tmp_path, own, size) for own, size in ((("p",), 32), (("p",), 128), (("q",), 32)))
+    assert one.answers == other.answers != shorter.answers
+    assert len({kept.counters("pointwise-0-0000") for kept in (one, other, shorter)}) == 3
+
+
+def test_kept_counters_are_added_up_over_the_units(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, tuple(f"p{number}" for number in range(PART + 1)), 32)
+    for unit, counters in zip(
+        kept.units("pointwise"), (Counters(1, 2, 3, 4, 1), Counters(10, 20, 30, 40, 10)), strict=True
+    ):
+        kept.counters(unit).parent.mkdir(exist_ok=True)
+        kept.counters(unit).write_text(json.dumps(asdict(counters)), encoding="utf-8")
+    assert kept.counted("pointwise") == Counters(11, 22, 33, 44, 11)
+    assert not kept.whole()
