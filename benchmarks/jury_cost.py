@@ -1,6 +1,6 @@
 """What a jury costs by protocol: calls and prefilled tokens of pointwise, listwise and cascade on the same answers.
 
-    python -m benchmarks.jury_cost                      120 prompts, six answers each; half an hour on two cores
+    python -m benchmarks.jury_cost                      84 prompts, six answers each; a quarter of an hour on two cores
     python -m benchmarks.jury_cost --quick              12 prompts
     python -m benchmarks.jury_cost --cache FOLDER       where answers and replies are kept, so that nobody pays twice
     python -m benchmarks.jury_cost --prompts FILE ...   other prompts
@@ -291,7 +291,7 @@ if __name__ == "__main__":
         prog="python -m benchmarks.jury_cost", description="What a jury costs by protocol."
     )
     parser.add_argument("--quick", action="store_true", help="12 prompts")
-    parser.add_argument("--count", type=int, default=120, metavar="N", help="so many prompts, alike from each file")
+    parser.add_argument("--count", type=int, default=84, metavar="N", help="so many prompts, alike from each file")
     parser.add_argument("--prompts", type=Path, nargs="+", metavar="FILE", help="in the place of the shipped ones")
     parser.add_argument("--cache", type=Path, default=cache_folder() / "jury_cost", metavar="FOLDER")
     blocks = "tokens in a block of the prefix cache; multiples of 32 on a CPU, where vLLM takes 128 unasked"
