@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from factory.cascade import waves
 from factory.figures import wilson
 from factory.hearing import Case, Court, all_verdicts, asked_about, judged_verdicts
-from factory.jury import PooledSpread, score_prompt
+from factory.jury import Rules, stand
 from factory.pairing import pair_prompt
+from factory.spreads import PooledSpread
 from judges.registry import seated
 from schemas.chat import Completion
 from schemas.recipe import Cascade, Jury
@@ -74,16 +75,14 @@ def calls(court: Court, cases: Sequence[Case], kept: Replies) -> int:
 
 def outcomes(court: Court, cases: Sequence[Case], kept: Replies) -> dict[str, Outcome]:
     """By prompt_id, as the stages after the jury make them."""
-    jury, pairing, spread = court.jury, court.pairing, PooledSpread()
+    spread = PooledSpread()
     heard = [(case, all_verdicts(case, court, kept)) for case in cases]
     for case, verdicts in heard:
-        spread.add(case.rollouts, verdicts, jury)
-    sigmas, found = spread.sigmas(), dict[str, Outcome]()
+        spread.add(case.rollouts, verdicts, court.jury)
+    rules, found = Rules(court.jury, spread.sigmas(), court.pairing, court.weights), dict[str, Outcome]()
     for case, verdicts in heard:
-        own = case.prompt.prompt_id
-        cards = score_prompt(own, case.rollouts, verdicts, jury, sigmas, pairing)
-        one = pair_prompt(case.prompt, case.rollouts, verdicts, cards, jury, pairing, sigmas=sigmas)
-        found[own] = (one.chosen_id, one.rejected_id) if isinstance(one, Pair) else None
+        one = pair_prompt(case.prompt, stand(case.rollouts, verdicts, rules), rules)
+        found[case.prompt.prompt_id] = (one.chosen_id, one.rejected_id) if isinstance(one, Pair) else None
     return found
 
 

@@ -34,10 +34,11 @@ from factory.calibration import GoldPair, accuracies, read_gold
 from factory.canaries import canary_rows, twins
 from factory.figures import wilson
 from factory.gold import Accuracy
-from factory.jury import PooledSpread, score_prompt
+from factory.jury import Rules, stand
 from factory.models import DEFAULT_MODEL
 from factory.opening import cache_folder
 from factory.run import Journal
+from factory.spreads import PooledSpread
 from judges.base import Judge
 from schemas.chat import Completion, Request
 from schemas.rows import Canary, CanaryKind, Prompt, Rollout
@@ -97,11 +98,10 @@ def jury_accuracy(pairs: Sequence[GoldPair], judges: Sequence[Judge], kept: Repl
     spread, right, counted = PooledSpread(), 0.0, 0
     for pair, verdicts in heard:
         spread.add(pair.answers, verdicts, POINTWISE)
-    sigmas = spread.sigmas()
+    rules = Rules(POINTWISE, spread.sigmas())
     for pair, verdicts in heard:
-        cards = score_prompt(pair.prompt.prompt_id, pair.answers, verdicts, POINTWISE, sigmas)
-        score = {card.rollout_id: card.score for card in cards}
-        better, worse = (score[pair.answers[at].rollout_id] for at in (pair.better, 1 - pair.better))
+        score = stand(pair.answers, verdicts, rules).scores
+        better, worse = (score.get(pair.answers[at].rollout_id) for at in (pair.better, 1 - pair.better))
         if better is not None and worse is not None:
             right += 0.5 if abs(better - worse) <= TIE else float(better > worse)
             counted += 1

@@ -142,13 +142,12 @@ def test_attack_changes_no_other_answers_score(attack: Attack) -> None:
 @every_attack
 def test_attack_that_earns_the_highest_grade_leaves_the_others_apart_as_they_were(attack: Attack) -> None:
     """The prompt's mean moves with it, and what lies between two others does not."""
-    jury = Jury(judges=[JudgeRef(judge="helpfulness")])
-    apart = set()
+    rules, apart = Rules(Jury(judges=[JudgeRef(judge="helpfulness")]), {"helpfulness": 1.0}), set()
     for text, grade in ((SOUND, 2.0), (attack.on(SOUND), 9.0)):
         rollouts = [a_rollout(text=text), *OTHERS]
         verdicts = [scored(one, "helpfulness", own) for one, own in zip(rollouts, (grade, 3.0, 6.0), strict=True)]
-        _, one, other = score_prompt("p", rollouts, verdicts, jury, {"helpfulness": 1.0})
-        apart.add(round((other.score or 0) - (one.score or 0), 9))
+        scores = stand(rollouts, verdicts, rules).scores
+        apart.add(round(scores[OTHERS[1].rollout_id] - scores[OTHERS[0].rollout_id], 9))
     assert apart == {3.0}
 
 
