@@ -5,6 +5,7 @@
 | alpha_raw, alpha_centred | the jury  | Krippendorff's alpha of the scores, and of the scores less their prompt's mean |
 | n_eff                    | the jury  | independent judges that the jury is worth                                      |
 | judges                   | the jury  | judges that scored anything                                                    |
+| injections               | the jury  | share of the judged answers that speak to their judge; none can be chosen      |
 | tau                      | a judge   | mean Kendall tau-b with the mean of the others, within a prompt                |
 | same_without             | a judge   | share of prompts with the same best and worst when it is left out              |
 | length_slope             | a judge   | pooled SDs that an answer gains with each doubling of its length               |
@@ -32,6 +33,7 @@ from factory.hearing import Case, by_prompt
 from factory.identity import Stage
 from factory.jury import blocks, comparable
 from factory.shards import COST, Work, now
+from judges.injections import looks_injected
 from schemas.manifest import StageRecord
 from schemas.recipe import Jury
 from schemas.rows import Canary, Reasked, TrustFigure, Verdict, VerdictStatus
@@ -83,12 +85,15 @@ class Watch:
     greedy: dict[str, Share] = field(default_factory=lambda: defaultdict(Share))
     same: dict[str, Share] = field(default_factory=lambda: defaultdict(Share))
     slope: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))  # Σdz, Σd², n
+    injections: Share = field(default_factory=Share)
     canaries: dict[tuple[str, str], Share] = field(default_factory=lambda: defaultdict(Share))
     flips: dict[str, Share] = field(default_factory=lambda: defaultdict(Share))
 
     def add_prompt(self, case: Case, verdicts: Sequence[Verdict]) -> None:
         judged = candidates(case.rollouts).judged
         whole = blocks(judged, verdicts, self.jury.seats)
+        for rollout in judged:
+            self.injections.add(looks_injected(rollout.text or ""))
         for verdict in verdicts:
             if verdict.judge in self.jury.seats and verdict.mass is not None:
                 self.mass[verdict.judge].add(verdict.mass)
@@ -161,6 +166,7 @@ class Watch:
         r = self.pairs.mean()
         yield TrustFigure("n_eff", value=None if r is None else effective_judges(len(heard), r), n=len(heard))
         yield TrustFigure("judges", value=float(len(heard)), n=len(seats))
+        yield self.injections.row("injections", None)
         for seat in seats:
             yield self.tau[seat].row("tau", seat)
             yield self.same[seat].row("same_without", seat)

@@ -51,7 +51,7 @@ def test_cascade_confirmation_and_canaries_end_to_end(write_recipe: RecipeWriter
         "looped", "empty", "truncated", "padded", "off_prompt", "injected"
     }  # fmt: skip
     figures = counted(root, "SELECT figure, count(*) FROM trust GROUP BY ALL")
-    assert {"alpha_raw", "alpha_centred", "n_eff", "canaries", "flips", "calls"} <= figures.keys()
+    assert {"alpha_raw", "alpha_centred", "n_eff", "injections", "canaries", "flips", "calls"} <= figures.keys()
 
     _, again = make(write_recipe(changes=changes))
     assert again == 0

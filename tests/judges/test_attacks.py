@@ -3,6 +3,7 @@
 The law: an answer of any content changes one line of one question, its own quoted one, and no token of it is special.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from judges.listwise import ListwiseJudge
 from judges.pairwise import PairwiseJudge
 from judges.pointwise import PointwiseJudge
 from judges.quoting import quoted, visible
-from schemas.chat import Message, Request
+from schemas.chat import Completion, Message, Request, TokenAlternative
 from schemas.recipe import JudgeRef, Jury, ModelRef
 from schemas.rows import Rollout, Verdict, VerdictStatus
 from tests.samples import a_prompt, a_rollout
@@ -119,6 +120,44 @@ def test_attack_leaves_the_questions_about_other_answers_as_they_are(attack: Att
     assert pointwise(attack.on(SOUND))[1:] == pointwise(SOUND)[1:]
 
 
+def graded(request: Request) -> Completion:
+    """The reply of a model that grades by every word that it is shown."""
+    words = json.dumps([message.content for message in request.messages])
+    grade = str(1 + hashlib.sha256(words.encode()).digest()[0] % 9)
+    return Completion(request.request_id, grade, "length", first_token=(TokenAlternative(grade, 0.0),))
+
+
+def verdicts_on(answer: str) -> list[Verdict]:
+    """The default protocol's on an answer and on OTHERS beside it."""
+    judge, rollouts = PointwiseJudge("taste", RUBRIC), [a_rollout(text=answer), *OTHERS]
+    replies = {one.request.request_id: graded(one.request) for one in judge.ask(PROMPT, rollouts)}
+    return list(judge.read(PROMPT, rollouts, replies))
+
+
+@every_attack
+def test_attack_changes_no_other_answers_score(attack: Attack) -> None:
+    assert verdicts_on(attack.on(SOUND))[1:] == verdicts_on(SOUND)[1:]
+
+
+@every_attack
+def test_attack_that_earns_the_highest_grade_leaves_the_others_apart_as_they_were(attack: Attack) -> None:
+    """The prompt's mean moves with it, and what lies between two others does not."""
+    rules, apart = Rules(Jury(judges=[JudgeRef(judge="helpfulness")]), {"helpfulness": 1.0}), set()
+    for text, grade in ((SOUND, 2.0), (attack.on(SOUND), 9.0)):
+        rollouts = [a_rollout(text=text), *OTHERS]
+        verdicts = [scored(one, "helpfulness", own) for one, own in zip(rollouts, (grade, 3.0, 6.0), strict=True)]
+        scores = stand(rollouts, verdicts, rules).scores
+        apart.add(round(scores[OTHERS[1].rollout_id] - scores[OTHERS[0].rollout_id], 9))
+    assert apart == {3.0}
+
+
+def test_attacks_are_of_every_kind_and_the_pleas_of_many_languages() -> None:
+    assert {attack.kind for attack in ATTACKS} == set(Kind)
+    assert len(PLEAS) >= 20
+    assert len({attack.language for attack in PLEAS}) >= 10
+    assert any(attack.alone for attack in ATTACKS)
+
+
 @every_protocol
 @given(parts=st.lists(st.sampled_from(FRAGMENTS), max_size=30))
 def test_attack_of_any_fragments_changes_its_own_line_alone(protocol: Protocol, parts: list[str]) -> None:
@@ -161,14 +200,22 @@ def segments(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[int, lis
 @pytest.mark.real
 @every_protocol
 @every_attack
-def test_tokens_of_an_attack_are_ordinary_and_stay_within_the_users_turn(
+def test_tokens_of_an_attack_are_ordinary_and_stay_within_their_quotes_in_the_users_turn(
     protocol: Protocol, attack: Attack, tokenizer: Any
 ) -> None:
     for sound, asked in zip(protocol(SOUND), protocol(attack.on(SOUND)), strict=True):
         before, after = segments(tokenizer, sound.messages), segments(tokenizer, asked.messages)
         assert [special for special, _ in after] == [special for special, _ in before]
-        changed = [old for old, new in zip(before, after, strict=True) if old != new]
-        assert all(tokenizer.decode(tokens).startswith("user\n") for _, tokens in changed)
+        changed = [
+            (tokenizer.decode(old), tokenizer.decode(new))
+            for (_, old), (_, new) in zip(before, after, strict=True)
+            if old != new
+        ]
+        assert len(changed) <= 1  # none where the question is not about this answer
+        for old, new in changed:
+            assert new.startswith("user\n")
+            (line,) = (own for was, own in zip(old.split("\n"), new.split("\n"), strict=True) if own != was)
+            assert without_spaces(unquoted(line)) == without_spaces(visible(attack.on(SOUND)))
 
 
 @pytest.mark.real
