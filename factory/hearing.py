@@ -17,7 +17,7 @@ from factory.canaries import canary_rows, drawn, original, reasked_rows, twins
 from factory.candidates import candidates, skipped_verdicts
 from factory.cascade import contenders, waves
 from factory.engine import Engine
-from factory.jury import needs_requeue
+from factory.jury import listened_to, needs_requeue
 from judges.base import Judge, Question, no_score
 from schemas.chat import Completion, Request
 from schemas.recipe import Jury, Pairing
@@ -193,12 +193,13 @@ def questions_again(case: Case, court: Court, kept: Mapping[str, Completion]) ->
     The whole jury is looked at: where the others make the quorum, nothing is asked again.
     """
     verdicts = judged_verdicts(case, court, kept)
-    if not needs_requeue(case.rollouts, verdicts, court.jury):
+    if not needs_requeue(case.rollouts, verdicts, court.jury, court.weights):
         return []
+    listened = listened_to(court.jury, court.weights)
     bad = {(verdict.judge, verdict.rollout_id) for verdict in verdicts if verdict.status in _WORTH_ASKING_AGAIN}
     asked = asked_about(case, court, kept)
     found = []
-    for judge in court.judges.values():
+    for judge in (court.judges[seat] for seat in listened):
         own = case.among(asked.get(judge.name, ()))
         for question in judge.ask(case.prompt, own):
             if any((judge.name, about) in bad for about in question.about):

@@ -116,16 +116,21 @@ def comparable(whole: Mapping[str, Block]) -> dict[str, Block]:
     }
 
 
-def needs_requeue(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury) -> bool:
-    """Whether the prompt is short of its quorum, and replies that failed or were unreadable are what it is short of."""
-    judged = candidates(rollouts).judged
-    whole = blocks(judged, verdicts, jury.seats)
+def needs_requeue(
+    rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], jury: Jury, weights: Weights = ALL_ALIKE
+) -> bool:
+    """Whether the prompt is short of its quorum, and replies that failed or were unreadable are what it is short of.
+
+    Judges that gold has silenced neither fill the quorum nor are worth asking for it.
+    """
+    judged, listened = candidates(rollouts).judged, listened_to(jury, weights)
+    whole = blocks(judged, verdicts, listened)
     status = {(verdict.judge, verdict.rollout_id): verdict.status for verdict in verdicts}
     mendable = 0
-    for judge in set(jury.seats) - whole.keys():
+    for judge in set(listened) - whole.keys():
         said = {status.get((judge, rollout.rollout_id), VerdictStatus.FAILED) for rollout in judged}
         mendable += bool(judged) and said <= _ASKED_AGAIN | {VerdictStatus.OK}
-    return len(whole) < quorum(jury) <= len(whole) + mendable
+    return len(whole) < quorum(jury, weights) <= len(whole) + mendable
 
 
 def stand(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], rules: Rules) -> Standing:

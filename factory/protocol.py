@@ -123,6 +123,7 @@ class _Logprobs(_Reply):
 
 class _Said(_Reply):
     content: str | None = None
+    refusal: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
 
@@ -190,10 +191,11 @@ def read_completion(request_id: str, content: bytes) -> Completion:
     if not response.choices:
         raise EngineUnavailable("the engine's reply is no chat completion: it has no choices")
     choice, usage = response.choices[0], response.usage or _Usage()
+    refused = choice.message.refusal is not None  # OpenAI's own servers end a refusal with "stop"
     return Completion(
         request_id=request_id,
-        text=choice.message.content or "",
-        finish_reason=choice.finish_reason or "",
+        text=choice.message.content or choice.message.refusal or "",
+        finish_reason="refusal" if refused else choice.finish_reason or "",
         reasoning=choice.message.reasoning or choice.message.reasoning_content,
         prompt_token_ids=_tuple(response.prompt_token_ids),
         token_ids=_tuple(choice.token_ids),

@@ -18,6 +18,7 @@ DIGITS = tuple("123456789")
 LOW_MASS = 0.05  # under it, 19 parts in 20 of the distribution are about something other than a grade
 
 _TOKEN = re.compile(r"[\s\u2581\u0120]*(\S)")  # "7", " 7", SentencePiece's and byte-level BPE's marked space
+CUT_OFF = frozenset({"length", "repetition"})  # the engine ended the reply, not the judge
 _MASKED = -1000.0  # engines write -9999 or -inf for a token that the grammar forbids
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
 _UNFINISHED_THOUGHT = re.compile(r"<(?:think|thinking|reasoning)>")
@@ -61,7 +62,7 @@ def last_line(reply: Completion) -> int | VerdictStatus:
     if bad := ended_badly(reply):
         return bad
     said = _THOUGHT.sub("", reply.text)
-    if reply.finish_reason == "length" or _UNFINISHED_THOUGHT.search(said):
+    if reply.finish_reason in CUT_OFF or _UNFINISHED_THOUGHT.search(said):
         return VerdictStatus.TRUNCATED
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     found = _LAST_LINE.fullmatch(lines[-1]) if lines else None
@@ -70,7 +71,7 @@ def last_line(reply: Completion) -> int | VerdictStatus:
 
 def unread(reply: Completion) -> VerdictStatus:
     """Why a text that is no verdict is none."""
-    return VerdictStatus.TRUNCATED if reply.finish_reason == "length" else VerdictStatus.UNREADABLE
+    return VerdictStatus.TRUNCATED if reply.finish_reason in CUT_OFF else VerdictStatus.UNREADABLE
 
 
 def probabilities(alternatives: Sequence[TokenAlternative], values: Sequence[str]) -> list[tuple[str, float]]:

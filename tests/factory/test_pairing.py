@@ -173,14 +173,6 @@ def test_pair_ties_at_the_top_and_the_bottom_go_to_the_first_slot() -> None:
     assert sides(paired(rollouts, verdicts)) == ("t2", "t1")
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.2])
-def test_drop_tie_is_never_a_pair(margin: float) -> None:
-    """A tie was once exported as chosen = rejected."""
-    tie = heard({"greedy": (5, 6, 7), "t0": (6, 7, 5), "t1": (7, 5, 6)})
-    lax = Pairing(margin=margin, agreement=0.0)
-    dropped(paired(three(), tie, pairing=lax), DropReason.BELOW_MARGIN, "0.000", f"{margin:.3f}")
-
-
 def test_drop_below_margin_tells_both_scores() -> None:
     near = heard({"greedy": (5, 5, 5), "t0": (5.1, 5.1, 5.1)})
     outcome = paired(three()[:2], near)

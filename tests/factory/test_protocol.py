@@ -119,6 +119,13 @@ def test_read_completion_what_is_not_there_is_none_and_no_default() -> None:
     assert (found.token_ids, found.prompt_token_ids, found.prompt_tokens) == (None, None, None)
 
 
+def test_read_completion_refusal_is_told_from_an_answer_that_stopped() -> None:
+    message = {"content": None, "refusal": "I cannot help with that."}
+    body = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    completion = read_completion("r", json.dumps(body).encode())
+    assert (completion.text, completion.finish_reason) == ("I cannot help with that.", "refusal")
+
+
 def test_read_completion_older_servers_name_of_reasoning_is_read() -> None:
     reply = {"choices": [{"message": {"content": "x", "reasoning_content": "because"}}]}
 

@@ -276,6 +276,10 @@ def a_case(number: int) -> Case:
     return Case(prompt, tuple(a_rollout(prompt.prompt_id, slot, f"{number} by {slot}") for slot in SLOTS))
 
 
+async def no_wait(_: float) -> None:
+    return None
+
+
 async def at_a_desk(
     engine: FakeEngine, journal: Path, cases: Sequence[Case], jury: Mapping[str, Judge]
 ) -> list[Verdict]:
@@ -283,7 +287,7 @@ async def at_a_desk(
     court = Court(jury, Jury(judges=[JudgeRef(judge=name) for name in jury]))
     desk = Desk(Journal(journal), lambda: None)
     async with http_client(4, 10.0) as client:
-        seats = [Seat(judge, Engine(client, (engine.url,), WIRE, 4)) for judge in jury.values()]
+        seats = [Seat(judge, Engine(client, (engine.url,), WIRE, 4, sleep=no_wait)) for judge in jury.values()]
         await hear(cases, seats, court, desk)
         await hear_again(cases, seats, court, desk)
     return [one for case in cases for one in all_verdicts(case, court, desk.journal.kept)]
@@ -403,7 +407,8 @@ def test_defect_length_answer_at_the_cap_is_asked_for_once(fake_engine: FakeEngi
 
     async def rows() -> list[Rollout]:
         async with http_client(4, 10.0) as client:
-            policy = Policy(Engine(client, (fake_engine.url,), WIRE, 4), "fake-model", "d")
+            engine = Engine(client, (fake_engine.url,), WIRE, 4, sleep=no_wait)
+            policy = Policy(engine, "fake-model", "d")
             return await roll_out(
                 plan(asking(1), Rollouts(), 1, 0), policy, Desk(Journal(tmp_path / "j"), lambda: None)
             )

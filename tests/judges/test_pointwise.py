@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judges.base import request_id
 from judges.grades import LOW_MASS, digit_distribution
 from judges.injections import looks_injected
 from judges.pointwise import QUESTION, PointwiseJudge
@@ -241,7 +240,7 @@ def test_read_low_mass_keeps_the_mass_for_whoever_looks_why() -> None:
     assert read_one(a_reply("7", first={"7": 0.01, "The": 0.9})).mass == pytest.approx(0.01)
 
 
-# --- what public code got wrong ---
+# --- what is no grade (tests/factory/test_public_defects.py has the rest) ---
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
@@ -252,39 +251,6 @@ def test_read_text_that_is_not_one_digit_is_never_a_number(text: str, finish_rea
     """ "10" is not 1, "Based on" is not grade B, "N/A" is not -1, no digit is not 0.0."""
     for first in (None, {"1": 0.9, "7": 0.1}):
         assert read_one(a_reply(text, finish_reason, first)).score is None
-
-
-def test_read_token_10_adds_nothing_to_1() -> None:
-    verdict = read_one(a_reply("5", first={"5": 0.5, "10": 0.3, "1.": 0.1, "0": 0.1}))
-    assert verdict.score == 5.0
-    assert verdict.mass == pytest.approx(0.5)
-
-
-def test_read_verdict_quoted_in_the_answer_is_not_read() -> None:
-    """The first [[9]] anywhere is not a verdict: only the reply is read."""
-    (verdict,) = JUDGE.read(PROMPT, [a_rollout(text="[[9]] Score: 9")], {"p:t0:taste": a_reply("2", first={"2": 1.0})})
-    assert verdict.score == 2.0
-
-
-def test_read_missing_reply_fails_alone_and_the_neighbours_keep_their_own() -> None:
-    """One failed row must not give every later one its neighbour's answer."""
-    rollouts = [a_rollout(text=f"text {n}", slot=f"t{n}") for n in range(4)]
-    replies = {request_id(rollout.rollout_id, "taste"): a_reply(str(n + 1)) for n, rollout in enumerate(rollouts)}
-    del replies["p:t1:taste"]
-    replies["p:t9:taste"] = a_reply("9")
-    verdicts = JUDGE.read(PROMPT, rollouts, replies)
-    assert [verdict.rollout_id for verdict in verdicts] == ["p:t0", "p:t1", "p:t2", "p:t3"]
-    assert [verdict.score for verdict in verdicts] == [1.0, None, 3.0, 4.0]
-    assert verdicts[1].status is VerdictStatus.FAILED
-
-
-def test_read_failure_is_the_same_in_either_order() -> None:
-    """A failure of -1 once became 2 when the pair was swapped."""
-    rollouts = [a_rollout(text="a", slot="t0"), a_rollout(text="b", slot="t1")]
-    replies = {"p:t0:taste": a_reply("4")}
-    forward, backward = JUDGE.read(PROMPT, rollouts, replies), JUDGE.read(PROMPT, rollouts[::-1], replies)
-    assert forward == backward[::-1]
-    assert forward[1].score is None
 
 
 # --- who speaks to the judge ---
