@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.jury_ceiling import Votes, ceiling
-from benchmarks.jury_draws import accuracy, drawn, kinds_of
+from benchmarks.jury_draws import accuracy, correct_together, drawn, kinds_of
 from benchmarks.jury_replay import replay
 from benchmarks.jury_votes import ALL_STYLES, Case, Style, read_styles
 from schemas.errors import SourceError
@@ -111,3 +111,12 @@ def test_replay_every_part_has_its_figures_and_no_gap_where_one_judge_knows_ever
     assert (jury["best_single"], jury["ceiling"], panels["panels"]) == ("knows", 1.0, 4)
     assert jury["gold"]["gold_log_odds"]["accuracy"] > 0.95 > jury["majority"]["accuracy"]
     assert panels["gaps"]["50"]["heard"]["worst"] > -0.2
+
+
+def test_read_styles_real_verdicts_give_the_figures_that_are_known_of_them(shared: Path) -> None:
+    """Six judges on LLMBar: the best single one, the plain majority, and how many independent judges they are worth."""
+    style = read_styles(shared / "gold" / "llmbar_verdicts.csv", shared / "gold" / "llmbar.jsonl")[0]
+    kinds = kinds_of(style.cases, style.judges)
+    assert accuracy("copeland", kinds, style.judges, style.sigmas).rate == pytest.approx(0.603, abs=5e-4)
+    assert accuracy("mean", kinds, ["GPT-4"], style.sigmas).rate == pytest.approx(0.845, abs=5e-4)
+    assert correct_together(style) == pytest.approx(1.94, abs=5e-3)

@@ -57,7 +57,7 @@ texts = st.one_of(
     st.sampled_from(["7", "10", "-1", "N/A", "", '{"A": 5, "B": 9}', '{"A": 5}', "<think>so 3", "well\n4", "[[5]]"]),
 )
 reasons = st.sampled_from(["stop", "length", "repetition", "content_filter", "refusal", "error", "abort", ""])
-rewards = st.one_of(st.none(), st.floats())
+rewards = st.sampled_from([None, math.nan, math.inf, -1.37])
 
 
 @given(st.sampled_from(KINDS), st.data())
@@ -124,6 +124,13 @@ def test_requeue_judge_that_gold_has_silenced_does_not_fill_the_quorum() -> None
     assert not needs_requeue(rollouts, verdicts, JURY)
     assert needs_requeue(rollouts, verdicts, JURY, {"helpfulness": 0.0, "correctness": 1.0, "clarity": 1.0})
     assert not needs_requeue(rollouts, verdicts, JURY, {"helpfulness": 1.0, "correctness": 1.0, "clarity": 0.0})
+
+
+def test_requeue_quorum_is_that_of_the_judges_that_are_heard() -> None:
+    """Of a jury of three one alone is heard, and one is enough then."""
+    rollouts = slots(2)
+    verdicts = scored(rollouts, {"helpfulness": [1, 2], "correctness": [1, 2], "clarity": [1, None]})
+    assert needs_requeue(rollouts, verdicts, JURY, {"helpfulness": 0.0, "correctness": 0.0, "clarity": 1.0})
 
 
 def hear_all(

@@ -122,7 +122,7 @@ def test_defect_not_available_as_minus_one_is_not_in_the_mean_of_samples(text: s
     asked = [one.request.request_id for one in judge.ask(PROMPT, [CHOSEN])]
     replies = dict(zip(asked, [a_reply("8"), a_reply(text), a_reply("6")], strict=True))
     (verdict,) = judge.read(PROMPT, [CHOSEN], replies)
-    assert (verdict.score, verdict.mass) == (7.0, pytest.approx(2 / 3))
+    assert (verdict.score, verdict.mass) == pytest.approx((7.0, 2 / 3))
 
 
 @pytest.mark.parametrize("grade", ['"N/A"', "-1", "null", "0"])
@@ -180,7 +180,7 @@ def test_defect_ten_is_not_read_as_one_and_no_other_digit(text: str) -> None:
 
 def test_defect_token_ten_adds_nothing_to_one() -> None:
     verdict = graded(a_reply("5", first={"5": 0.5, "10": 0.3, "1.": 0.1, "0": 0.1}))
-    assert (verdict.score, verdict.mass) == (5.0, pytest.approx(0.5))
+    assert (verdict.score, verdict.mass) == pytest.approx((5.0, 0.5))
 
 
 # --- the first [[A]] anywhere in the text taken as the verdict ---
@@ -216,7 +216,7 @@ def test_defect_based_on_is_not_read_as_letter_b(text: str) -> None:
 
 def test_defect_based_on_as_a_token_adds_nothing_to_letter_b() -> None:
     read = first_letter(a_reply("A", first={"A": 0.3, "Based": 0.5, "B": 0.1, "Answer": 0.1}))
-    assert read == (pytest.approx(0.75), pytest.approx(0.4))
+    assert read == pytest.approx((0.75, 0.4))
 
 
 @pytest.mark.parametrize("text", ["Based on the rubric, 7", "B", "Eight"])
