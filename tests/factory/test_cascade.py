@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from factory.cascade import contenders, waves
 from schemas.recipe import Cascade, JudgeRef, Jury, Pairing
 from schemas.rows import Loop, Rollout, Verdict, VerdictStatus
@@ -27,11 +30,11 @@ def left(rollouts: list[Rollout], verdicts: list[Verdict], heard: int = 1) -> se
 
 def test_waves_the_first_together_and_the_others_one_by_one() -> None:
     assert waves(JURY) == [("helpfulness",), ("correctness",), ("clarity",)]
-    assert waves(replace_first(2)) == [("helpfulness", "correctness"), ("clarity",)]
+    assert waves(jury_with(Cascade(first=2))) == [("helpfulness", "correctness"), ("clarity",)]
 
 
-def replace_first(first: int) -> Jury:
-    return Jury(judges=JURY.judges, cascade=Cascade(first=first))
+def jury_with(cascade: Cascade) -> Jury:
+    return Jury(judges=JURY.judges, cascade=cascade)
 
 
 def test_contenders_clear_ends_settle_the_prompt() -> None:
@@ -47,6 +50,31 @@ def test_contenders_the_margin_shrinks_as_fewer_judges_are_left() -> None:
     two = said(scores) + said(scores, "correctness")
     assert left(answers(4), said(scores)) == {"p:t0", "p:t1", "p:t3"}
     assert left(answers(4), two, heard=2) == set()
+
+
+@given(
+    scores=st.lists(st.floats(1, 9), min_size=2, max_size=6),
+    margins=st.tuples(st.floats(0, 3), st.floats(0, 3)).map(sorted),
+)
+def test_contenders_wider_margin_asks_about_everybody_that_a_narrower_one_asks_about(
+    scores: list[float], margins: list[float]
+) -> None:
+    rollouts, verdicts = answers(len(scores)), said([*scores])
+    narrow, wide = (
+        contenders(rollouts, verdicts, 1, jury_with(Cascade(margin=margin)), Pairing(), SIGMAS, {})
+        for margin in margins
+    )
+    assert narrow <= wide
+
+
+@given(scores=st.lists(st.integers(1, 9).map(float), min_size=2, max_size=6), margin=st.floats(0, 3))
+def test_contenders_where_anybody_is_asked_about_hold_the_best_and_the_worst(
+    scores: list[float], margin: float
+) -> None:
+    jury = jury_with(Cascade(margin=margin))
+    asked = contenders(answers(len(scores)), said([*scores]), 1, jury, Pairing(), SIGMAS, {})
+    of = {f"p:t{n}": score for n, score in enumerate(scores)}
+    assert not asked or {max(scores), min(scores)} <= {of[own] for own in asked}
 
 
 def test_contenders_judge_that_cannot_be_used_settles_nothing() -> None:
