@@ -8,7 +8,8 @@ judges are spared. How near is near shrinks with every judge that was heard, sin
     a rollout stays while S is within  margin · (J - k) / (J - first)  of the best (or the worst)
 
 S: the scaled mean over the k of J judges heard so far. The rule that must not break: a rollout that leaves was scored by
-every judge that was heard till then, so whoever stays to the end is compared by the same judges.
+every judge that was heard till then, so whoever stays to the end is compared by the same judges. A hard negative, too, is
+looked for among them alone.
 """
 
 import math
