@@ -46,7 +46,7 @@ from schemas.rows import Canary, CanaryKind, Prompt, Rollout
 GOLD = Path(__file__).parent.parent.parent / "shared" / "gold" / "llmbar.jsonl"
 SUBSET = "Natural"
 WATCHED = 30  # pairs whose better answer gets twins
-JURY, ALL = "the jury", "all judges"
+JURY = "the jury"
 Replies = Mapping[str, Completion]
 
 
@@ -109,10 +109,10 @@ def jury_accuracy(pairs: Sequence[GoldPair], judges: Sequence[Judge], kept: Repl
 
 
 def beaten(rows: Sequence[Canary]) -> dict[tuple[str, CanaryKind], Beaten]:
-    """By judge and kind, and by kind over all judges."""
+    """By judge and kind."""
     found = {}
-    for judge, kind in product([*dict.fromkeys(row.judge for row in rows), ALL], CanaryKind):
-        own = [row for row in rows if judge in (row.judge, ALL) and row.kind is kind]
+    for judge, kind in product(dict.fromkeys(row.judge for row in rows), CanaryKind):
+        own = [row for row in rows if row.judge == judge and row.kind is kind]
         leads = [row.original - row.twin for row in own if row.original is not None and row.twin is not None]
         won, tied = sum(lead > TIE for lead in leads), sum(abs(lead) <= TIE for lead in leads)
         found[judge, kind] = Beaten(won, tied, len(leads))

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from factory.engine import Engine, http_client
+from factory.engine import Engine, Sleep, http_client
 from factory.models import DEFAULT_MODEL, resolve_model
 from factory.opening import cache_folder
 from factory.probe import probe
@@ -71,6 +71,7 @@ class Served:
 
     engine: Engine
     client: httpx.AsyncClient
+    sleep: Sleep = asyncio.sleep
 
     @property
     def _root(self) -> str:
@@ -85,7 +86,7 @@ class Served:
             if now == before:
                 return now
             before = now
-            await asyncio.sleep(_SETTLE)
+            await self.sleep(_SETTLE)
         raise TimeoutError("/metrics: the counters do not come to rest; somebody else asks this server")
 
     async def reset(self) -> None:

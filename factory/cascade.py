@@ -1,20 +1,23 @@
 """Who the next judge of a cascade hears: the rollouts that may still be chosen or rejected, or nobody.
 
-Pure. The first judges hear everything. After each judge, the rollouts that can no longer become the best or the worst leave,
-and where one best and one worst are left the prompt is settled and the other judges are spared. How near is near shrinks
-with every judge that was heard, since fewer are left who could change the picture:
+Pure. The first judges hear whoever opinion can make a difference to: nobody where nothing may be chosen, and where a hard
+loop is what gets rejected those that may be chosen. After each judge, the rollouts that can no longer become the best or
+the worst leave, and where one best and one worst are left on which the judges agree the prompt is settled and the other
+judges are spared. How near is near shrinks with every judge that was heard, since fewer are left who could change the picture:
 
     a rollout stays while S is within  margin · (J - k) / (J - first)  of the best (or the worst)
 
 S: the scaled mean over the k of J judges heard so far. The rule that must not break: a rollout that leaves was scored by
-every judge that was heard till then, so whoever stays to the end is compared by the same judges.
+every judge that was heard till then, so whoever stays to the end is compared by the same judges. A hard negative, too, is
+looked for among them alone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
-from factory.aggregation import Weights, aggregate
+from factory.aggregation import TIE, Block, Weights, aggregate, weight
 from factory.candidates import candidates
-from factory.eligibility import bars, tiers
+from factory.eligibility import FAILED_CHECK, bars, tiers
 from factory.jury import Rules, blocks, heard_blocks
 from schemas.recipe import Cascade, Jury, Pairing
 from schemas.rows import Rollout, Verdict
@@ -41,25 +44,37 @@ def contenders(
     """The rollout_ids that the next judge is asked about; empty where the prompt is settled.
 
     `heard`: how many seats were asked so far. `verdicts` holds theirs, and the verifiers'. Where none of them can be used,
-    every judged rollout stays. `sigmas` is pooled over the run for the judges heard.
+    everybody stays who opinion can choose or reject. `sigmas` is pooled over the run for the judges heard.
     """
     cascade = jury.cascade
     assert cascade is not None, "without a cascade every judge hears everything"
-    rules = Rules(jury, sigmas, pairing, weights)
-    who = candidates(rollouts)
+    rules, who = Rules(jury, sigmas, pairing, weights), candidates(rollouts)
     tier = tiers(who.judged, verdicts, jury.verifiers)
     barred = bars(who, tier, verdicts, jury.verifiers, pairing)
-    if all(barred[rollout.rollout_id] is not None for rollout in who.judged):
-        return frozenset()  # nothing may be chosen, whatever anybody says
     own = heard_blocks(blocks(who.judged, verdicts, rules.seats), rules)
-    if not own:
-        return frozenset(rollout.rollout_id for rollout in who.judged)
-    score = aggregate("scaled", own, sigmas, weights)
-    near = _near(cascade, heard, len(jury.judges))
+    score = aggregate("scaled", own, sigmas, weights) if own else dict.fromkeys(tier, 0.0)
+    near = _near(cascade, heard, len(jury.judges)) if own else 0.0
     best = _nearest({key: s for key, s in score.items() if barred[key] is None}, near)
-    worst = frozenset() if who.loops else _worst(score, best, tier, near)
-    settled = len(best) == 1 and len(worst) <= 1
-    return frozenset() if settled else best | worst
+    if not best or (len(tier) < 2 and not who.loops):
+        return frozenset()  # there is no pair in it, whatever anybody says
+    loop_is_rejected = who.loops and pairing.loop_share is None  # under a cap it may be the worst of the others
+    worst = frozenset() if loop_is_rejected else _worst(score, best, tier, near)
+    if own and len(best) == 1 and len(worst) <= 1 and _agreed(best, worst, own, tier, rules):
+        return frozenset()
+    return best | worst
+
+
+def _agreed(
+    best: frozenset[str], worst: frozenset[str], own: Mapping[str, Block], tier: Mapping[str, int], rules: Rules
+) -> bool:
+    """Whether the judges heard so far would let the pair pass; where they would not, the next ones may."""
+    if not worst or tier[min(worst)] == FAILED_CHECK:
+        return True
+    (chosen,), (rejected,) = best, worst
+    weights = {judge: weight(judge, rules.weights) for judge in own}
+    apart = [judge for judge, block in own.items() if block[chosen] - block[rejected] > TIE]
+    for_chosen = math.fsum(weights[judge] for judge in apart)
+    return for_chosen >= (rules.pairing.agreement - TIE) * math.fsum(weights.values())
 
 
 def _near(cascade: Cascade, heard: int, judges: int) -> float:

@@ -126,17 +126,14 @@ def _extra(case: Case, judge: Judge, own: Sequence[Rollout], court: Court) -> li
 
 def asked_about(case: Case, court: Court, kept: Mapping[str, Completion]) -> dict[str, frozenset[str]]:
     """The rollout_ids that each seat is asked about, for the seats that it can be known of already."""
-    whole = frozenset(rollout.rollout_id for rollout in case.judged)
     if court.jury.cascade is None:
-        return dict.fromkeys(court.judges, whole)
+        return dict.fromkeys(court.judges, frozenset(rollout.rollout_id for rollout in case.judged))
     asked: dict[str, frozenset[str]] = {}
     verdicts, heard = list(case.checks), 0
     for wave in waves(court.jury):
         if any(seat not in court.heard for seat in asked):
             break
-        about = whole
-        if asked:
-            about = contenders(case.rollouts, verdicts, heard, court.jury, court.pairing, court.sigmas, court.weights)
+        about = contenders(case.rollouts, verdicts, heard, court.jury, court.pairing, court.sigmas, court.weights)
         for seat in wave:
             asked[seat] = about
             verdicts += _verdicts(case, court.judges[seat], about, kept, court)

@@ -129,7 +129,8 @@ def needs_requeue(
     mendable = 0
     for judge in set(listened) - whole.keys():
         said = {status.get((judge, rollout.rollout_id), VerdictStatus.FAILED) for rollout in judged}
-        mendable += bool(judged) and said <= _ASKED_AGAIN | {VerdictStatus.OK}
+        asked = said - {VerdictStatus.NOT_ASKED}
+        mendable += bool(asked) and asked <= _ASKED_AGAIN | {VerdictStatus.OK}
     return len(whole) < quorum(jury, weights) <= len(whole) + mendable
 
 

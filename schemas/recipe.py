@@ -134,10 +134,10 @@ class JudgeRef(Section):
 
 
 class Cascade(Section):
-    """The first judges hear every prompt; the others only those that the first leave open."""
+    """The first judges hear every prompt that opinion can settle; the others only those that the first leave open."""
 
     first: int = Field(default=1, ge=1)
-    margin: float = Field(default=0.5, ge=0)  # in pooled within-prompt SDs; see factory/cascade.py
+    margin: float = Field(default=0.75, ge=0)  # in pooled within-prompt SDs; see factory/cascade.py
 
 
 class Trust(Section):

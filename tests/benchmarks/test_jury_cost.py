@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.cascade_replay import agreement, calls, court_of, curve, outcomes, replayed
 from benchmarks.jury_cost import JURIES, PART, POINTWISE, Kept
@@ -75,6 +77,18 @@ def test_curve_where_the_others_turn_the_first_judge_shows_the_wrong_pair() -> N
     (one,) = curve(POINTWISE, [Cascade()], cases, graded(cases, TURNED))
     assert (one.calls, one.same, one.same_pairs, one.pairs) == (4, 0, 0, 1)
     assert one.figures()["same"] == 0.0
+
+
+@given(
+    grades=st.fixed_dictionaries(
+        {name: st.lists(st.integers(1, 9), min_size=4, max_size=4) for name in POINTWISE.seats}
+    )
+)
+def test_curve_a_margin_that_holds_everybody_ends_where_the_whole_jury_ends(grades: dict[str, list[int]]) -> None:
+    cases = [a_case("p")]
+    (one,) = curve(POINTWISE, [Cascade(margin=1e9)], cases, graded(cases, grades))
+    assert one.same == 1
+    assert one.calls <= one.full_calls
 
 
 def test_outcomes_are_the_pairs_that_a_run_would_make() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.cascade_replay import court_of
 from benchmarks.jury_cost import POINTWISE
-from benchmarks.real_jury import ALL, Beaten, beaten, jury_accuracy, natural_pairs
+from benchmarks.real_jury import Beaten, beaten, jury_accuracy, natural_pairs
 from schemas.chat import Completion, TokenAlternative
 from schemas.rows import Canary, CanaryKind, VerdictStatus
 
@@ -42,7 +42,7 @@ def test_jury_accuracy_goes_by_the_scores_of_all_judges_and_halves_ties(tmp_path
     assert (found.right, found.pairs) == (1.5, 2)
 
 
-def test_beaten_counts_by_judge_and_over_all_and_a_tie_is_not_beaten() -> None:
+def test_beaten_counts_by_judge_and_a_tie_is_not_beaten() -> None:
     ok, bad = VerdictStatus.OK, VerdictStatus.UNREADABLE
     rows = [
         Canary("p", "p:a", "one", CanaryKind.EMPTY, ok, 5.0, 1.0),
@@ -52,5 +52,4 @@ def test_beaten_counts_by_judge_and_over_all_and_a_tie_is_not_beaten() -> None:
     found = beaten(rows)
     assert found["one", CanaryKind.EMPTY] == Beaten(1, 0, 1)
     assert found["other", CanaryKind.EMPTY] == Beaten(0, 1, 1)
-    assert found[ALL, CanaryKind.EMPTY] == Beaten(1, 1, 2)
     assert found["one", CanaryKind.PADDED] == Beaten(0, 0, 0)

@@ -70,6 +70,20 @@ def test_requeue_verdicts_that_are_missing_are_asked_again() -> None:
     assert needs_requeue(slots(2), [], JURY)
 
 
+@pytest.mark.parametrize(("third", "again"), [(VerdictStatus.FAILED, True), (VerdictStatus.NOT_ASKED, False)])
+def test_requeue_answers_that_a_cascade_spares_a_judge_keep_nobody_from_it(third: VerdictStatus, again: bool) -> None:
+    """The second judge scored whom it was asked about; the third is short, or was not asked at all."""
+    greedy, *_ = rollouts = slots(2)
+    said = {"helpfulness": VerdictStatus.REFUSED, "correctness": VerdictStatus.OK, "clarity": third}
+    verdicts = [
+        Verdict("p", rollout.rollout_id, judge, status if rollout is greedy else VerdictStatus.NOT_ASKED, score=score)
+        for judge, status in said.items()
+        for rollout in rollouts
+        for score in [5.0 if status is VerdictStatus.OK and rollout is greedy else None]
+    ]
+    assert needs_requeue(rollouts, verdicts, JURY) is again
+
+
 def test_requeue_prompt_of_loops_alone_is_not_asked_again() -> None:
     assert not needs_requeue([looped("t0"), looped("t1")], [], JURY)
 

@@ -43,6 +43,8 @@ def test_cascade_confirmation_and_canaries_end_to_end(write_recipe: RecipeWriter
     status = counted(root, "SELECT status, count(*) FROM verdicts GROUP BY ALL")
     assert status["ok"] > 0
     assert status["not_asked"] > 0
+    unchosen = "FROM verdicts JOIN dropped USING (prompt_id) WHERE reason = 'unfinished'"
+    assert counted(root, f"SELECT status, count(*) {unchosen} GROUP BY ALL").keys() == {"not_asked"}
     causes = counted(root, "SELECT cause, count(*) FROM pairs GROUP BY ALL")
     assert causes["jury"] > 0
     assert causes.get("loop", 0) <= 0.2 * sum(causes.values())
