@@ -150,16 +150,15 @@ def _manifest(root: Path) -> RunManifest:
 
 def _make(recipe: Recipe, last: Stage, *, plain: bool) -> None:
     folder = RunFolder(run_folder(recipe))
-    with progress_display() as progress, folder.locked():
+    with progress_display() as progress, StopSignals(progress.say) as signals, folder.locked():
         opened = open_run(recipe, progress)
         gate = gate_of(opened.work)
-        signals = StopSignals(gate, progress.say)
         found: list[tuple[RunManifest, int]] = []
 
         async def work(runner: Runner) -> None:
             found.append(await make_round(opened, runner, last, gate=gate))
 
-        signals.run(_with_runner(opened, work, signals, plain=plain))
+        signals.run(_with_runner(opened, work, signals, plain=plain), gate)
     manifest, sent = found[0]
     _report(opened, manifest, sent, last)
 
@@ -168,7 +167,7 @@ def _again(recipe: Recipe, stage: Stage) -> None:
     """Redo a stage from what is stored; whatever it is made from must be there."""
     folder = RunFolder(run_folder(recipe))
     _manifest(folder.root)
-    with progress_display() as progress, folder.locked():
+    with progress_display() as progress, StopSignals(progress.say) as signals, folder.locked():
         opened = open_run(recipe, progress, redone=Stage.BALANCE if stage is Stage.PAIRS else stage)
         if opened.work.pending(Stage.VERDICTS):
             raise Fixable(f"{folder.root}: not every prompt is judged yet; `prefactory judge` goes on with it")
@@ -180,7 +179,7 @@ def _again(recipe: Recipe, stage: Stage) -> None:
             runner = PlainRunner(recipe.machine.shards_in_flight, gate)
             found.append(await make_round(opened, runner, stage, gate=gate, offline=True))
 
-        StopSignals(gate, progress.say).run(work())
+        signals.run(work(), gate)
     manifest, sent = found[0]
     _report(opened, manifest, sent, stage)
 

@@ -1,17 +1,15 @@
-"""Prefect's own API server for one run, where the user has none: a process of ours, under our guard.
+"""Prefect's own server for one run, where the user has none.
 
-Prefect would start one too, but in our process group, so that Ctrl-C takes it away while answers are still waited for, and
-in nobody's care, so that it outlives a factory that was killed.
+The rule that must not break: the server is gone when this process is, in whatever way it ends. So it runs under
+`factory.guard`, and not as Prefect would start it, which leaves it behind when the run is killed.
 """
 
 import asyncio
+import atexit
 import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -21,52 +19,48 @@ from factory.server import choose_port
 from schemas.errors import EngineUnavailable
 
 LOOK = 0.1  # seconds between two looks at a server that is starting
-PATIENCE = 180.0  # seconds until it must be up
-SETTINGS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+TIMEOUT = 180.0  # seconds until it must be up
+_APP = "prefect.server.api.server:create_app"
 
 
-def _command(port: int) -> list[str]:
-    spec = find_spec("prefect")
-    assert spec is not None, "it is a dependency"
-    assert spec.origin is not None, "it has code"
-    app = ["--app-dir", str(Path(spec.origin).parent), "--factory", "prefect.server.api.server:create_app"]
-    where = ["--host", "127.0.0.1", "--port", str(port)]
-    return [sys.executable, "-m", "uvicorn", *app, *where, "--log-level", "error", "--lifespan", "on"]
-
-
-@asynccontextmanager
-async def prefect_server(log: Path) -> AsyncIterator[str]:
-    """Its API's address, for as long as the block lasts. Raises EngineUnavailable where it does not come up."""
+async def start(log: Path) -> str:
+    """Start it and wait until it answers: the address of its API. It ends with this process. Raises EngineUnavailable."""
     port = choose_port(None)
+    process = _spawn(port, log)
+    atexit.register(_stop, process)
+    url = f"http://127.0.0.1:{port}/api"
+    began = time.monotonic()
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while not await _answers(client, url):
+            if process.poll() is not None or time.monotonic() - began > TIMEOUT:
+                raise EngineUnavailable(f"Prefect's server does not start (log: {log}); without Prefect: --plain")
+            await asyncio.sleep(LOOK)
+    return url
+
+
+def _spawn(port: int, log: Path) -> "subprocess.Popen[bytes]":
     log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "uvicorn", "--factory", _APP, "--host", "127.0.0.1", "--port", str(port)]
     with log.open("ab") as sink:
-        process = subprocess.Popen(
-            guarded(_command(port)),
+        return subprocess.Popen(
+            guarded([*command, "--log-level", "error", "--lifespan", "on"]),
             stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **SETTINGS},
-            start_new_session=True,
+            env=os.environ
+            | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+            start_new_session=True,  # Ctrl-C is ours to handle: it must not reach the server behind our back
         )
+
+
+async def _answers(client: httpx.AsyncClient, url: str) -> bool:
     try:
-        url = f"http://127.0.0.1:{port}/api"
-        await _until_up(process, url, log)
-        yield url
-    finally:
-        assert process.stdin is not None, "a pipe, as asked for above"
+        return (await client.get(f"{url}/health", timeout=5)).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
         process.stdin.close()  # the guard sees it and clears up
-        await asyncio.shield(asyncio.to_thread(process.wait))
-
-
-async def _until_up(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    async with httpx.AsyncClient(trust_env=False) as client:
-        while True:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise EngineUnavailable(f"Prefect's server did not come up (log: {log}); --plain goes without it")
-            try:
-                if (await client.get(f"{url}/health", timeout=5)).is_success:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(LOOK)
+    process.wait()

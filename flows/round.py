@@ -102,8 +102,8 @@ class Round:
                 self.judging.answered(shard)
 
         async with shards.check_pool() as checkers:
-            more = await self.judging.beside_rollouts(checkers) if judged else []
             self.work.progress.begin(Stage.ROLLOUTS, sum(self.judging.planned(shard) for shard in pending))
+            more = await self.judging.beside_rollouts(checkers) if judged else []
             todo = self.work.pending(Stage.VERDICTS) if more else pending
             with self.phases.timed(f"{Stage.ROLLOUTS} with {HEARINGS}" if more else Stage.ROLLOUTS):
                 await self.runner.each([Step(Stage.ROLLOUTS, answer), *more], todo)

@@ -14,7 +14,7 @@ from factory.gate import Gate
 from factory.opening import Opened, cache_folder
 from factory.shards import Free
 from flows.plain import PlainRunner, Step
-from flows.prefect_server import prefect_server
+from flows.prefect_server import start
 from schemas.errors import Transient
 
 SETTINGS = {
@@ -91,9 +91,6 @@ async def as_flow(
         taken_over()
         await do(PrefectRunner(recipe.machine.shards_in_flight, gate))
 
-    if "PREFECT_API_URL" in os.environ:
+    url = os.environ.get("PREFECT_API_URL") or await start(opened.work.run.log_path("prefect"))
+    with temporary_settings({PREFECT_API_URL: url}):
         await round_flow()
-        return
-    async with prefect_server(opened.work.run.log_path("prefect")) as url:
-        with temporary_settings({PREFECT_API_URL: url}):
-            await round_flow()

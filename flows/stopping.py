@@ -8,55 +8,66 @@ a signal that the process was started to ignore stays ignored, as a shell wants 
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 from factory.gate import Gate
 from schemas.errors import Stopped
 
+Handler = Callable[[int, FrameType | None], object] | int | None
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
 GO_ON = "the same command goes on from here"
 
 
 @dataclass
 class StopSignals:
-    """The signals that came, and the work that they stop."""
+    """The signals that came, and the work that they stop. Enter it as a context to have them handled."""
 
-    gate: Gate
     say: Callable[[str], None]
+    gate: Gate = field(default_factory=Gate)
     count: int = 0
     signum: int = 0  # of the last one
+    _before: dict[int, Handler] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop | None = None
     _task: "asyncio.Task[None] | None" = None
 
-    def run(self, work: Coroutine[object, None, None]) -> None:
+    def __enter__(self) -> "StopSignals":
+        self._before = {number: signal.getsignal(number) for number in NUMBERS}
+        self.install()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Take the signals over, also from a library that took them in the meantime."""
+        for number in NUMBERS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
+
+    def run(self, work: Coroutine[object, None, None], gate: Gate) -> None:
         """Do the work in an event loop of its own. Raises what it raises, and Stopped where a signal ended it."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.gate = gate
         try:
             asyncio.run(self._watched(work))
         except BaseException as error:
             if self.count >= 2 or (self.count and not isinstance(error, Exception)):
-                raise Stopped(f"stopped at once; {GO_ON}", self.signum) from error
+                raise self._stopped("stopped at once") from error
             raise
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._loop = self._task = None
 
     async def _watched(self, work: Coroutine[object, None, None]) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.ensure_future(work)
         self.install()
         await self._task
 
-    def install(self) -> None:
-        """Take the signals over, also from a library that took them in the meantime."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._note)
-
     def _note(self, signum: int, _: FrameType | None) -> None:
         """Runs between any two steps of the main thread, also where the event loop does not come round for a while."""
-        assert self._loop is not None, "installed by the loop"
-        assert self._task is not None, "installed by the loop"
         self.count, self.signum = self.count + 1, signum
+        if self._loop is None or self._task is None:
+            raise self._stopped("stopped before anything was under way")
         if self.count == 1:
             self._loop.call_soon_threadsafe(self._close)
         elif self.count == 2:
@@ -69,4 +80,7 @@ class StopSignals:
     def _close(self) -> None:
         waited = self.gate.under_way
         self.say(f"stopping: nothing more is sent, {waited} answers under way are waited for; once more stops at once")
-        self.gate.close(Stopped(f"stopped, and every answer that was under way is kept; {GO_ON}", self.signum))
+        self.gate.close(self._stopped("stopped, and every answer that was under way is kept"))
+
+    def _stopped(self, how: str) -> Stopped:
+        return Stopped(f"{how}; {GO_ON}", self.signum)
