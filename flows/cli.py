@@ -23,6 +23,7 @@ from factory.identity import Stage
 from factory.opening import Opened, open_run
 from factory.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
+from factory.spending import read_spent
 from flows import show
 from flows.judges import judges
 from flows.judging import Runner
@@ -102,17 +103,20 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
     """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
     manifest = _manifest(run)
     counted, max_tokens = figures(run), json.loads(manifest.identity["rollouts.max_tokens"])
+    spent = read_spent(RunFolder(run).spent_path)
     if as_json:
         more = {
             "pairs": counted.pairs,
             "tokens_saved_at_most": counted.loops.saved(max_tokens),
             "seconds": manifest.seconds,
+            "spent": spent.model_dump(),
         }
         print(json.dumps(asdict(counted) | more))
         return
     console = Console()
     show.show_figures(console, counted, max_tokens)
     show.show_seconds(console, manifest)
+    show.show_spent(console, spent)
 
 
 @app.command()
