@@ -19,11 +19,13 @@ from schemas.manifest import Spent
 
 
 def read_spent(path: Path) -> Spent:
-    """Nothing where there is no file. Raises SchemaError where it is not readable as one."""
+    """Nothing where there is no file. Raises SchemaError where it is not readable as one, and StorageError."""
     try:
         return Spent.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return Spent()
+    except OSError as error:
+        raise store.storage_error(path, error) from error
     except ValidationError as error:
         mend = "delete it, and the budget counts from nothing"
         raise SchemaError(f"{path}: does not say what the run has cost; {mend}") from error
