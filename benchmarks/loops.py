@@ -322,8 +322,9 @@ def measure_start(console: Console) -> Figures:
 def measure_run(console: Console, root: Path) -> Figures:
     """What the detector costs of the rollouts of a run that is there."""
     folder = RunFolder(root)
-    manifest = folder.manifest()
-    if manifest is None or not manifest.seconds.get("rollouts"):
+    records = [folder.record("rollouts", shard) for shard in range(folder.shards())]
+    done = [record for record in records if record is not None]
+    if not done:
         raise SystemExit(f"{root}: no run with rollouts there; `make run` makes one as runs/laptop")
     rollouts = [
         row for shard in range(folder.shards()) for row in folder.read_rows(Rollout, shard) if row.text is not None
@@ -331,16 +332,17 @@ def measure_run(console: Console, root: Path) -> Figures:
     answers = [Answer(row.answer, row.token_ids or (), row.finish_reason or "") for row in rollouts]
     batch = record_batch(answers)
     spent = min(_timed(lambda: detect_batch(batch), time.perf_counter) for _ in range(3))
-    share = spent / manifest.seconds["rollouts"]
+    took = (max(record.ended for record in done) - min(record.started for record in done)).total_seconds()
+    share = spent / took
     console.print(
         f"{root.name}: {len(answers)} answers, {_megabytes(answers):.2f} MB: detector {spent:.4f} s of the "
-        f"{manifest.seconds['rollouts']:.1f} s that the rollouts took, {share:.4%}",
+        f"{took:.1f} s that the rollouts took, {share:.4%}",
         highlight=False,
     )
     return {
         "answers": len(answers),
         "detector_s": round(spent, 4),
-        "rollouts_s": manifest.seconds["rollouts"],
+        "rollouts_s": round(took, 2),
         "share": share,
     }
 

@@ -1,17 +1,19 @@
 """Many requests of one shard through an engine, each answer kept as soon as it is there.
 
 A request that fails for good is a missing reply with a reason; an engine that is gone is an error of the shard, so that
-a dead server never turns into thousands of rows that say so.
+a dead server never turns into thousands of rows that say so. Where the gate closes, what is under way comes in and is kept
+before the shard ends with the gate's reason.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from factory.engine import Engine, TooLong
 from factory.run import Journal
 from schemas.chat import Completion, Request
-from schemas.errors import RequestRejected, Transient
+from schemas.errors import Halted, RequestRejected, Transient
 
 TOO_LONG = "prompt_too_long: "  # how the error of a rollout begins whose prompt does not fit
 
@@ -20,29 +22,63 @@ TOO_LONG = "prompt_too_long: "  # how the error of a rollout begins whose prompt
 class Desk:
     """Where the requests of one shard go through; `done` is told of each that is over, `expect` how many there will be.
 
-    `failures` holds the reason for each that has no answer.
+    `failures` holds the reason for each that has no answer. Of several desks at one engine, the one with the lowest `rank`
+    is served first; `all_sent` is called once when the last of its requests is on its way.
     """
 
     journal: Journal
     done: Callable[[], None]
     say: Callable[[str], None] = lambda _: None
     expect: Callable[[int], None] = lambda _: None
+    rank: int = 0
+    all_sent: Callable[[], None] = lambda: None
     failures: dict[str, str] = field(default_factory=dict)
     sent: int = 0  # requests that were not in the journal
+    halted: Halted | None = None  # why some were not sent
+    _unsent: int = 0
+
+    @asynccontextmanager
+    async def batch(self, count: int) -> AsyncIterator[None]:
+        """Around all of the desk's asking, `count` requests of it. Raises Halted where some were not sent."""
+        self._unsent = count + 1
+        self._one_less()
+        yield
+        if self.halted is not None:
+            raise self.halted
 
     async def ask(self, engine: Engine, request: Request) -> Completion | None:
-        """As `_ask`, and tells that it is over."""
-        completion = await self._ask(engine, request)
+        """As `_ask`, and tells that it is over. None too where it was not sent, and then `halted` says why."""
+        try:
+            completion = await self._ask(engine, request)
+        except Halted as why:
+            self.halted = why
+            return None
         self.done()
         return completion
+
+    def skip(self) -> None:
+        """One of them is not asked after all."""
+        self._one_less()
+        self.done()
+
+    def _one_less(self) -> None:
+        self._unsent -= 1
+        if self._unsent == 0:
+            self.all_sent()
 
     async def _ask(self, engine: Engine, request: Request) -> Completion | None:
         """The answer, from the journal where it was paid for already; None where there will be none.
 
-        Raises EngineRefused, and Transient where no server of the engine is alive.
+        Raises EngineRefused, Halted, and Transient where no server of the engine is alive.
         """
         if kept := self.journal.kept.get(request.request_id):
+            self._one_less()
             return kept
+        async with engine.line.place(self.rank):
+            self._one_less()
+            return await self._send(engine, request)
+
+    async def _send(self, engine: Engine, request: Request) -> Completion | None:
         self.sent += 1
         try:
             completion = await engine.complete(request)
@@ -62,7 +98,9 @@ class Desk:
 
     async def ask_all(self, asked: Iterable[tuple[Engine, Request]]) -> None:
         """All of them at once; the engines' windows bound what is in flight, in the order given."""
-        await together([self.ask(engine, request) for engine, request in asked])
+        given = [self.ask(engine, request) for engine, request in asked]
+        async with self.batch(len(given)):
+            await together(given)
 
 
 async def together(coroutines: Iterable[Coroutine[object, None, object]]) -> None:

@@ -15,7 +15,7 @@ from factory.identity import Stage
 from factory.jury import Rules, scorecards, stand
 from factory.loop_share import EVERY, LoopCount, may_use_loop
 from factory.pairing import pair_prompt
-from factory.shards import Work, desk_of, now
+from factory.shards import Free, Work, desk_of, now
 from factory.spreads import PooledSpread
 from judges.pairwise import PairwiseJudge
 from schemas.manifest import StageRecord
@@ -83,9 +83,9 @@ def unconfirmed(work: Work, shard: int) -> bool:
     return record is None or float(record.notes[UNASKED]) > 0
 
 
-async def ask_to_confirm(work: Work, shard: int, bench: Bench, engines: Mapping[str, Engine]) -> int:
+async def ask_to_confirm(work: Work, shard: int, bench: Bench, engines: Mapping[str, Engine], free: Free) -> int:
     """Show the pairs of a shard to the judges that have an engine here. Returns the requests sent."""
-    desk = desk_of(work, Stage.CONFIRMATIONS, shard)
+    desk = desk_of(work, Stage.CONFIRMATIONS, shard, free=free)
     found = open_contests(contests(work, shard, bench), bench.confirming, _stored(work, shard))
     await confirm(found, bench.confirming, engines, desk)
     return desk.sent

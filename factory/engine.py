@@ -19,6 +19,8 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
+from factory.gate import Gate
+from factory.line import Line
 from factory.protocol import Body, Wire, read_reply
 from schemas.chat import Completion, Request
 from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, Fixable, RequestRejected, Transient
@@ -72,7 +74,10 @@ class Replica:
 
 @dataclass
 class Engine:
-    """A model behind one or more equal servers. `sent` counts every HTTP attempt for an answer."""
+    """A model behind one or more equal servers. `sent` counts every HTTP attempt for an answer.
+
+    Every attempt goes through `gate`. `line` is where whole shards wait for a place, the earliest first.
+    """
 
     client: httpx.AsyncClient
     urls: tuple[str, ...]
@@ -81,9 +86,12 @@ class Engine:
     sleep: Sleep = asyncio.sleep
     jitter: Random = field(default_factory=Random)
     sent: int = 0
+    gate: Gate = field(default_factory=Gate)
+    line: Line = field(init=False)
     _replicas: list[Replica] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.line = Line(lambda: self.capacity)
         self._replicas = [Replica(url, asyncio.Semaphore(self.concurrency)) for url in self.urls]
 
     @property
@@ -92,7 +100,7 @@ class Engine:
         return self.concurrency * len(self.urls)
 
     async def complete(self, request: Request) -> Completion:
-        """One answer. Raises RequestRejected, EngineRefused, EngineUnavailable or EngineTimeout."""
+        """One answer. Raises RequestRejected, EngineRefused, EngineUnavailable or EngineTimeout; Halted by the gate."""
         untried = list(self._replicas)
         while True:
             replica = min(untried, key=lambda one: one.in_flight)
@@ -129,19 +137,28 @@ class Engine:
     async def _with_retries(self, replica: Replica, request: Request) -> Completion:
         body = self.wire.body(request)
         async for attempt in AsyncRetrying(
-            sleep=self.sleep,
+            sleep=self._pause,
             stop=stop_after_attempt(TRIES),
             wait=self._wait,
             retry=retry_if_exception_type(Transient),
             reraise=True,
         ):
             with attempt:
-                self.sent += 1
-                began = time.monotonic()
-                content = await post_json(self.client, self.wire.address(replica.url, request), body)
-                seconds = round(time.monotonic() - began, 4)
-                return replace(read_reply(request, content), seconds=seconds)
+                async with self.gate.through(request) as settle:
+                    self.sent += 1
+                    began = time.monotonic()
+                    content = await post_json(self.client, self.wire.address(replica.url, request), body)
+                    seconds = round(time.monotonic() - began, 4)
+                    return settle(replace(read_reply(request, content), seconds=seconds))
         raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _pause(self, seconds: float) -> None:
+        """Between two tries; a gate that closes meanwhile ends it."""
+
+        async def asleep() -> None:
+            await self.sleep(seconds)
+
+        await self.gate.unless_closed(asleep())
 
     def _wait(self, state: RetryCallState) -> float:
         """Full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015), or what the server asked for."""

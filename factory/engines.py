@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from factory.engine import Engine, http_client
+from factory.gate import Gate
 from factory.models import LocalModel, resolve_model
 from factory.probe import Probed, probe
 from factory.progress import Progress
@@ -41,6 +42,7 @@ class EngineRoom:
     machine: Machine
     cache: Path
     progress: Progress
+    gate: Gate = field(default_factory=Gate)
     _open: dict[str, Engine] = field(default_factory=dict)
     _sent_before: int = 0
     _local: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -91,7 +93,7 @@ class EngineRoom:
         probed = [await probe(client, url, ref.model) for url in urls]
         for line in dict.fromkeys(line for one in probed for line in self._warnings(ref, one)):
             self.progress.say(line)
-        return Engine(client, urls, _common(probed), machine.concurrency)
+        return Engine(client, urls, _common(probed), machine.concurrency, gate=self.gate)
 
     @staticmethod
     def _warnings(ref: ModelRef, probed: Probed) -> list[str]:

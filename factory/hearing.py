@@ -173,15 +173,18 @@ async def _put_all(asked: Sequence[tuple[Seat, Question]], desk: Desk) -> None:
     async def put(seat: Seat, question: Question) -> None:
         async with gates[id(seat.engine)]:
             if seat.breaker.tripped:
-                desk.done()
+                desk.skip()
                 return
             known = question.request.request_id in desk.journal.kept
             reply = await desk.ask(seat.engine, question.request)
+            if desk.halted is not None:
+                return
             status = VerdictStatus.FAILED if reply is None else seat.judge.worth(reply)
             if not known and seat.breaker.note(question.request.request_id, status):
                 desk.say(f"warning: {seat.judge.name} is stopped: {seat.breaker.why()}; the run goes on without it")
 
-    await together([put(*one) for one in asked])
+    async with desk.batch(len(asked)):
+        await together([put(*one) for one in asked])
 
 
 def questions_again(case: Case, court: Court, kept: Mapping[str, Completion]) -> list[tuple[Judge, Question]]:

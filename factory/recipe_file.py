@@ -20,7 +20,7 @@ from factory.yaml_tree import Location, Tree, Unfit
 from schemas.errors import RecipeError, StorageError
 from schemas.recipe import Recipe, Section
 
-_NOT_IDENTITY = frozenset({"machine", "export", "name", "urls", "api_key_env"})
+_NOT_IDENTITY = frozenset({"machine", "budget", "export", "name", "urls", "api_key_env"})
 
 
 def read_recipe(path: Path) -> Recipe:

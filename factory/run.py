@@ -1,6 +1,6 @@
 """A run folder's layout, and nothing else knows it.
 
-    <root>/recipe.yaml  manifest.json  catalog.duckdb  logs/  export/
+    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/
     <root>/round=0/<table>/part-00000.parquet
     <root>/round=0/_records/<stage>-00000.json      written last: where there is none, the part does not count
     <root>/round=0/_journal/<stage>-00000-<fingerprint>.jsonl   answers of a shard that is not finished yet
@@ -56,6 +56,10 @@ class RunFolder:
     @property
     def catalog_path(self) -> Path:
         return self.root / "catalog.duckdb"
+
+    @property
+    def spent_path(self) -> Path:
+        return self.root / "spent.json"
 
     @property
     def _round(self) -> Path:

@@ -42,6 +42,10 @@ from schemas.tables import Table
 CHECK_SECONDS = 20.0  # for one verifier on one answer
 COST = "cost."  # how these notes of the verdicts' records begin
 LOT = "least_lot."  # how these notes of the prompts' record begin
+Free = Callable[[], None]
+
+
+def _nothing() -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +181,12 @@ def _batches(prompts: Sequence[Prompt], size: int) -> list[Sequence[Prompt]]:
     return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 
 
-async def write_rollouts(work: Work, shard: int, policy: Policy) -> StageRecord:
+async def write_rollouts(work: Work, shard: int, policy: Policy, free: Free = _nothing) -> StageRecord:
+    """`free` is called when the last request is on its way, here and wherever it is given."""
     if record := work.finished(Stage.ROLLOUTS, shard):
         return record
     began = now()
-    desk = desk_of(work, Stage.ROLLOUTS, shard)
+    desk = desk_of(work, Stage.ROLLOUTS, shard, free=free)
     recipe = work.recipe
     prompts = work.run.read_rows(Prompt, shard)
     planned = [one for prompt in prompts for one in plan(prompt, recipe.rollouts, recipe.seed, work.run.round)]
@@ -193,23 +198,23 @@ async def write_rollouts(work: Work, shard: int, policy: Policy) -> StageRecord:
 
 
 async def hear_judges(
-    work: Work, shard: int, seats: Sequence[Seat], court: Court, checks: CheckPool | None = None
+    work: Work, shard: int, seats: Sequence[Seat], court: Court, checks: CheckPool | None = None, free: Free = _nothing
 ) -> int:
     """Ask some of the judges about a shard; their replies lie in its journal afterwards. Returns the requests sent.
 
     A cascade wants `checks`: whom it still asks about depends on what the verifiers say.
     """
     foreseen = int(work.record(Stage.ROLLOUTS, shard).notes["to_judge"]) * len(seats)
-    desk = desk_of(work, Stage.VERDICTS, shard, foreseen)
+    desk = desk_of(work, Stage.VERDICTS, shard, foreseen, free)
     await hear(await _cases(work, shard, checks), seats, court, desk)
     return desk.sent
 
 
 async def hear_judges_again(
-    work: Work, shard: int, seats: Sequence[Seat], court: Court, checks: CheckPool | None = None
+    work: Work, shard: int, seats: Sequence[Seat], court: Court, checks: CheckPool | None = None, free: Free = _nothing
 ) -> int:
     """Ask some of the judges once more where the whole jury is short of a quorum. Returns the requests sent."""
-    desk = desk_of(work, Stage.VERDICTS, shard)
+    desk = desk_of(work, Stage.VERDICTS, shard, free=free)
     await hear_again(await _cases(work, shard, checks), seats, court, desk)
     return desk.sent
 
@@ -299,10 +304,15 @@ def _checks(heard: Sequence[Case], verifiers: Sequence[str]) -> list[Check]:
     ]
 
 
-def desk_of(work: Work, stage: Stage, shard: int, foreseen: int = 0) -> Desk:
+def desk_of(work: Work, stage: Stage, shard: int, foreseen: int = 0, free: Free = _nothing) -> Desk:
     """`foreseen`: so many of the requests were in the phase's total when it began."""
     journal = work.run.journal(stage, shard, work.fingerprint(stage, shard))
     progress = work.progress
     return Desk(
-        journal, lambda: progress.advance(stage), progress.say, lambda asked: progress.expect(stage, asked - foreseen)
+        journal,
+        lambda: progress.advance(stage),
+        progress.say,
+        lambda asked: progress.expect(stage, asked - foreseen),
+        rank=shard,
+        all_sent=free,
     )

@@ -1,12 +1,11 @@
 """The command line. Each verb is a line of help, what it reads, and a call into the factory.
 
-Exit codes: 0 done; 1 a retry may help; 2 something must be changed first; 130 stopped by the user.
+Exit codes: 0 done; 1 a retry may help; 2 something must be changed first, a spent budget too; 130 stopped by Ctrl-C, 143 by
+SIGTERM.
 """
 
-import asyncio
 import json
 import math
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -19,22 +18,25 @@ from rich.console import Console
 
 from factory import store
 from factory.figures import figures
+from factory.gate import Gate
 from factory.identity import Stage
 from factory.opening import Opened, open_run
 from factory.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
+from factory.spending import read_spent
 from flows import show
 from flows.judges import judges
+from flows.judging import Runner
 from flows.loops import loops
 from flows.plain import PlainRunner
 from flows.planning import foresee
-from flows.round import Runner, make_round
+from flows.round import gate_of, make_round
+from flows.stopping import StopSignals
 from flows.terminal import progress_display
 from schemas.errors import FactoryError, Fixable, Stopped, Transient
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
 
-EXIT_CODES: dict[type[FactoryError], int] = {Stopped: 130, Transient: 1, FactoryError: 2}
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -101,17 +103,20 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
     """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
     manifest = _manifest(run)
     counted, max_tokens = figures(run), json.loads(manifest.identity["rollouts.max_tokens"])
+    spent = read_spent(RunFolder(run).spent_path)
     if as_json:
         more = {
             "pairs": counted.pairs,
             "tokens_saved_at_most": counted.loops.saved(max_tokens),
             "seconds": manifest.seconds,
+            "spent": spent.model_dump(),
         }
         print(json.dumps(asdict(counted) | more))
         return
     console = Console()
     show.show_figures(console, counted, max_tokens)
     show.show_seconds(console, manifest)
+    show.show_spent(console, spent)
 
 
 @app.command()
@@ -149,14 +154,15 @@ def _manifest(root: Path) -> RunManifest:
 
 def _make(recipe: Recipe, last: Stage, *, plain: bool) -> None:
     folder = RunFolder(run_folder(recipe))
-    with progress_display() as progress, folder.locked():
+    with progress_display() as progress, StopSignals(progress.say) as signals, folder.locked():
         opened = open_run(recipe, progress)
+        gate = gate_of(opened.work)
         found: list[tuple[RunManifest, int]] = []
 
         async def work(runner: Runner) -> None:
-            found.append(await make_round(opened, runner, last))
+            found.append(await make_round(opened, runner, last, gate=gate))
 
-        _run_until_stopped(_with_runner(opened, work, plain=plain))
+        signals.run(_with_runner(opened, work, signals, plain=plain), gate)
     manifest, sent = found[0]
     _report(opened, manifest, sent, last)
 
@@ -165,44 +171,33 @@ def _again(recipe: Recipe, stage: Stage) -> None:
     """Redo a stage from what is stored; whatever it is made from must be there."""
     folder = RunFolder(run_folder(recipe))
     _manifest(folder.root)
-    with progress_display() as progress, folder.locked():
+    with progress_display() as progress, StopSignals(progress.say) as signals, folder.locked():
         opened = open_run(recipe, progress, redone=Stage.BALANCE if stage is Stage.PAIRS else stage)
         if opened.work.pending(Stage.VERDICTS):
             raise Fixable(f"{folder.root}: not every prompt is judged yet; `prefactory judge` goes on with it")
         found: list[tuple[RunManifest, int]] = []
 
-        async def work() -> None:
-            runner = PlainRunner(recipe.machine.shards_in_flight)
-            found.append(await make_round(opened, runner, stage, offline=True))
+        gate = Gate()  # it sends nothing
 
-        _run_until_stopped(work())
+        async def work() -> None:
+            runner = PlainRunner(recipe.machine.shards_in_flight, gate)
+            found.append(await make_round(opened, runner, stage, gate=gate, offline=True))
+
+        signals.run(work(), gate)
     manifest, sent = found[0]
     _report(opened, manifest, sent, stage)
 
 
-async def _with_runner(opened: Opened, work: Callable[[Runner], Coroutine[None, None, None]], *, plain: bool) -> None:
-    in_flight = opened.work.recipe.machine.shards_in_flight
+async def _with_runner(
+    opened: Opened, work: Callable[[Runner], Coroutine[None, None, None]], signals: StopSignals, *, plain: bool
+) -> None:
     if plain or opened.work.nothing_left():
-        await work(PlainRunner(in_flight))
+        await work(PlainRunner(opened.work.recipe.machine.shards_in_flight, signals.gate))
         return
     opened.work.progress.say("starting Prefect (without it: --plain)")
     from flows.scheduled import as_flow  # seconds to import, and only this verb wants it
 
-    await as_flow(opened.work.recipe.name, work, in_flight)
-
-
-def _run_until_stopped(work: Coroutine[None, None, None]) -> None:
-    """Ctrl-C and SIGTERM cancel the work, so that servers are stopped and what is finished stays. Raises Stopped."""
-
-    async def main() -> None:
-        task = asyncio.ensure_future(work)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        await task
-
-    try:
-        asyncio.run(main())
-    except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        raise Stopped("stopped; the same command goes on from here") from error
+    await as_flow(opened, work, signals.gate, signals.install)
 
 
 def _report(opened: Opened, manifest: RunManifest, sent: int, last: Stage) -> None:
@@ -240,11 +235,21 @@ def main() -> None:
     except FactoryError as error:
         if debug:
             raise
-        _fail(str(error), next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
+        _fail(str(error), exit_code(error))
     except Exception as error:
         if debug:
             raise
         _fail(f"unexpected {type(error).__name__}: {error}; the same command with --debug shows where", 1)
+
+
+def exit_code(error: FactoryError) -> int:
+    match error:
+        case Stopped():
+            return 128 + error.signum
+        case Transient():
+            return 1
+        case _:
+            return 2
 
 
 def _fail(line: str, code: int) -> None:

@@ -29,7 +29,7 @@ from factory.recipe_file import read_recipe
 from factory.run import Journal, RunFolder, run_folder
 from factory.sources import shown_path
 from factory.store import write_text
-from flows.round import panels
+from flows.judging import panels
 from flows.show import figure_table
 from flows.terminal import progress_display
 from judges.base import Judge

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from factory.affording import budget_lines, needs
 from factory.identity import Stage
 from factory.opening import jury_of
 from factory.progress import Silent
@@ -10,8 +11,12 @@ from factory.recipe_file import changed_fields, identity
 from factory.rollouts import slots
 from factory.run import RunFolder, run_folder
 from factory.shards import Work
+from factory.spending import read_spent
 from judges.registry import find_verifier
+from schemas.manifest import Spent
 from schemas.recipe import Recipe
+
+STAGES = (Stage.ROLLOUTS, Stage.VERDICTS, Stage.PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +30,31 @@ class Plan:
     answer_tokens: int
     shards_done: dict[str, int]
     changed: tuple[str, ...]  # what the run folder was made with, and would be refused for
+    budget: tuple[str, ...]  # of each limit that the recipe sets, whether it is enough for what is left
 
     def text(self) -> str:
         done = ", ".join(f"{stage} {count}" for stage, count in self.shards_done.items())
         if self.changed:
             done += f", but of another recipe: {'; '.join(self.changed)}"
-        return (
-            f"{self.prompts} prompts in {self.shards} shards\n"
-            f"{self.rollouts} rollouts, at most {self.answer_tokens:,} tokens written\n"
-            f"{self.verdicts} judge calls at most, one token each\n"
-            f"finished shards in the run folder: {done or 'none'}"
+        lines = (
+            f"{self.prompts} prompts in {self.shards} shards",
+            f"{self.rollouts} rollouts, at most {self.answer_tokens:,} tokens written",
+            f"{self.verdicts} judge calls at most, one token each",
+            f"finished shards in the run folder: {done or 'none'}",
+            *self.budget,
         )
+        return "\n".join(lines)
 
 
 def foresee(recipe: Recipe) -> Plan:
     """Raises as the run itself would for a recipe or sources that are not usable."""
-    jury_of(recipe)
+    judges = jury_of(recipe)
     verifiers = [find_verifier(name) for name in recipe.jury.verifiers]
-    prompts = len(collect(recipe.prompts, recipe.seed, Silent(), verifiers).prompts)
+    collected = collect(recipe.prompts, recipe.seed, Silent(), verifiers).prompts
+    prompts = len(collected)
     rollouts = prompts * len(slots(recipe.rollouts))
+    answering, judging = needs(recipe, judges, collected)
+    to_answer, to_judge = (prompts - done for done in _prompts_done(recipe))
     return Plan(
         prompts=prompts,
         shards=-(-prompts // recipe.machine.shard_size),
@@ -52,7 +63,21 @@ def foresee(recipe: Recipe) -> Plan:
         answer_tokens=rollouts * recipe.rollouts.max_tokens,
         shards_done=_done(recipe),
         changed=_changed(recipe),
+        budget=tuple(budget_lines(recipe.budget, answering * to_answer + judging * to_judge, _spent(recipe))),
     )
+
+
+def _spent(recipe: Recipe) -> Spent:
+    return read_spent(RunFolder(run_folder(recipe)).spent_path)
+
+
+def _prompts_done(recipe: Recipe) -> tuple[int, int]:
+    """In shards whose rollouts, and whose verdicts, are finished."""
+    if (work := _work(recipe)) is None or not work.shards():
+        return 0, 0
+    rows = [part.rows for part in work.record(Stage.PROMPTS, 0).outputs]
+    answered, judged = (sum(rows) - sum(rows[shard] for shard in work.pending(stage)) for stage in STAGES[:2])
+    return answered, judged
 
 
 def _changed(recipe: Recipe) -> tuple[str, ...]:
@@ -68,10 +93,12 @@ def _changed(recipe: Recipe) -> tuple[str, ...]:
 
 def _done(recipe: Recipe) -> dict[str, int]:
     """Finished shards by stage, as the folder's own identity has them."""
+    if (work := _work(recipe)) is None:
+        return {}
+    return {stage.value: len(work.shards()) - len(work.pending(stage)) for stage in STAGES}
+
+
+def _work(recipe: Recipe) -> Work | None:
     run = RunFolder(run_folder(recipe))
     manifest = run.manifest()
-    if manifest is None:
-        return {}
-    work = Work(run, recipe, manifest.identity, Silent())
-    stages = (Stage.ROLLOUTS, Stage.VERDICTS, Stage.PAIRS)
-    return {stage.value: run.shards() - len(work.pending(stage)) for stage in stages}
+    return None if manifest is None else Work(run, recipe, manifest.identity, Silent())

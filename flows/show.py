@@ -12,7 +12,7 @@ from rich.text import Text
 
 from factory import store
 from factory.figures import HINTS, Figures, LoopFigures, SlotFigures, TrustFigures
-from schemas.manifest import RunManifest
+from schemas.manifest import RunManifest, Spent
 from schemas.rows import DropReason
 
 _ONE_PAIR = """
@@ -157,6 +157,13 @@ def show_seconds(console: Console, manifest: RunManifest) -> None:
     phases = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in manifest.seconds.items() if spent >= 0.5)
     if phases:
         console.print(f"Time: {phases}", markup=False, highlight=False)
+
+
+def show_spent(console: Console, spent: Spent) -> None:
+    if spent.requests:
+        tokens = f"{spent.prompt_tokens:,} tokens read and {spent.completion_tokens:,} written"
+        hours = f"{spent.seconds / 3600:.2f} hours at work"
+        console.print(f"Spent: {spent.requests:,} requests, {tokens}, {hours}", markup=False, highlight=False)
 
 
 def show_answer(console: Console, answer: store.Answer) -> None:

@@ -13,7 +13,9 @@
     ├── Transient              a retry may help (exit code 1)
     │   ├── EngineUnavailable  no connection, a 5xx, a server that did not come up
     │   └── EngineTimeout      no answer in time
-    ├── Stopped                the user stopped the work; the same command goes on (exit code 130)
+    ├── Halted                 nothing more is sent; what was under way is kept
+    │   ├── Stopped            the user stopped the work; the same command goes on (exit code 128 + the signal's number)
+    │   └── BudgetSpent        the recipe's budget is used up; with a larger one the same command goes on (exit code 2)
     └── UnreadableReply        a judge's reply holds no verdict; always becomes a row with a status
 
 The message is one line that names the file, the field, the value and the mend.
@@ -72,8 +74,23 @@ class EngineTimeout(Transient):
     """No answer in time."""
 
 
-class Stopped(FactoryError):
-    """The user stopped the work; the same command goes on from there."""
+class Halted(FactoryError):
+    """Nothing more is sent; what was under way is kept."""
+
+
+class Stopped(Halted):
+    """The user stopped the work with a signal; the same command goes on from there."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message, signum)
+        self.signum = signum
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class BudgetSpent(Halted):
+    """The recipe's budget is used up; with a larger one the same command goes on."""
 
 
 class UnreadableReply(FactoryError):

@@ -44,6 +44,19 @@ class StageRecord(Document):
         raise KeyError(table)
 
 
+class Spent(Document):
+    """What a run has cost so far, over all processes that worked on it."""
+
+    requests: int = 0  # HTTP attempts for answers
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0  # at work
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
 class Provenance(Document):
     """What decides the data, beside the recipe itself."""
 

@@ -189,12 +189,26 @@ class Export(Section):
     test_share: float = Field(default=0.1, ge=0, lt=1)
 
 
+class Budget(Section):
+    """What a run may cost, over all its starts. Where a limit is reached it stops clean, and a higher one goes on.
+
+    Like `machine`, it is no part of the run's identity.
+    """
+
+    max_requests: int | None = Field(default=None, ge=0)  # sent for answers, each try counted
+    max_tokens_total: int | None = Field(default=None, ge=0)  # read and written, as the servers count them
+    max_hours: float | None = Field(default=None, ge=0)  # at work; the time between two starts is not counted
+
+
 class Machine(Section):
     """How it runs, never what comes out. No field here is part of the run's identity."""
 
     runs: Path = Path("runs")
     shard_size: int = Field(default=256, ge=1)
-    shards_in_flight: int = Field(default=2, ge=1)
+    shards_in_flight: int = Field(default=2, ge=1)  # that still have something to send, for each stage
+    judging: Literal["overlapped", "after"] = (
+        "overlapped"  # with the rollouts where servers allow it, or after the last
+    )
     concurrency: int = Field(default=64, ge=1)  # requests in flight for each server
     request_timeout: float = Field(default=600, gt=0)  # seconds, the whole answer
     start_timeout: float = Field(default=900, gt=0)  # seconds until a local server must be up
@@ -216,6 +230,7 @@ class Recipe(Section):
     jury: Jury
     pairing: Pairing = Pairing()
     export: Export = Export()
+    budget: Budget = Budget()
     machine: Machine = Machine()
 
     @model_validator(mode="after")

@@ -1,16 +1,13 @@
 """The command line: exit codes, one line for each thing that can be wrong, JSON that scripts can read.
 
-0: done. 1: a retry may help. 2: something must be changed first. 130: stopped.
+0: done. 1: a retry may help. 2: something must be changed first.
 """
 
 import json
-import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,6 @@ from tests.fake_engine import (
     html,
     instead,
     no_faults,
-    slowly,
     whenever,
 )
 
@@ -445,30 +441,3 @@ def test_run_disk_full_is_one_line_and_the_same_command_goes_on(
     assert after.code == 0, after.err
     again = len(fake_engine.questions) - len({str(seen.body) for seen in fake_engine.questions})
     assert again <= min(asked, 2 * 16)  # what was under way: a window, filled once more by the shard beside it
-
-
-# Stopped
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_run_stopped_says_so_and_goes_on_later(
-    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine, number: signal.Signals
-) -> None:
-    fake_engine.faults = whenever(lambda _: len(fake_engine.questions) > 10, slowly(20))
-    path = write_recipe()
-    with subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", path, "--plain"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # a shell's background jobs ignore SIGINT
-    ) as process:
-        while len(fake_engine.questions) < 20:
-            assert process.poll() is None
-        process.send_signal(number)
-        _, said = process.communicate()
-    fake_engine.faults = no_faults
-
-    assert process.returncode == 130
-    assert Ended(130, "", said).error == "stopped; the same command goes on from here"
-    assert prefactory("run", path, "--plain").code == 0

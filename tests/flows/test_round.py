@@ -5,37 +5,26 @@ with RunFolder(run_folder(recipe)).locked():
     manifest, sent = asyncio.run(make_round(open_run(recipe, Silent()), PlainRunner(2), Stage.EXPORT))
 """
 
-import asyncio
 import os
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from factory.identity import Stage
-from factory.opening import open_run
-from factory.progress import Silent
 from factory.recipe_file import read_recipe
-from factory.run import RunFolder, run_folder
-from flows.plain import PlainRunner
-from flows.round import make_round
+from factory.run import run_folder
 from judges import clarity, correctness, helpfulness
 from schemas.errors import DriftError, EngineUnavailable, FactoryError
 from schemas.rows import (
     Cause,
-    Dropped,
     DropReason,
     Loop,
-    Pair,
-    Prompt,
-    Rollout,
-    Scorecard,
-    Verdict,
     VerdictStatus,
 )
 from tests.conftest import PROMPTS, Command, RecipeWriter
@@ -56,54 +45,10 @@ from tests.fake_engine import (
     truncated,
     whenever,
 )
+from tests.runs import Tables, assert_equal, kept, made, make, tables
 
 SLOTS = ("greedy", "t0", "t1", "t2", "t3", "t4")
 RUBRICS = {judge.name: judge.rubric for judge in (helpfulness.JUDGE, correctness.JUDGE, clarity.JUDGE)}
-
-
-@dataclass(frozen=True)
-class Tables:
-    """All rows of a run, in the order of the shards."""
-
-    prompts: list[Prompt]
-    rollouts: list[Rollout]
-    verdicts: list[Verdict]
-    scorecards: list[Scorecard]
-    pairs: list[Pair]
-    dropped: list[Dropped]
-
-
-def tables(root: Path) -> Tables:
-    run = RunFolder(root)
-    shards = range(run.shards())
-    return Tables(
-        [row for shard in shards for row in run.read_rows(Prompt, shard)],
-        [row for shard in shards for row in run.read_rows(Rollout, shard)],
-        [row for shard in shards for row in run.read_rows(Verdict, shard)],
-        [row for shard in shards for row in run.read_rows(Scorecard, shard)],
-        [row for shard in shards for row in run.read_rows(Pair, shard)],
-        [row for shard in shards for row in run.read_rows(Dropped, shard)],
-    )
-
-
-def assert_equal(one: Tables, other: Tables) -> None:
-    """Table by table, so that a difference is shown where it is."""
-    for table in fields(Tables):
-        assert getattr(one, table.name) == getattr(other, table.name), table.name
-
-
-def make(path: Path, last: Stage = Stage.PAIRS) -> tuple[Path, int]:
-    """The run's folder, and the requests that were sent for answers. Raises as the command line would see it."""
-    recipe = read_recipe(path)
-    root = run_folder(recipe)
-    with RunFolder(root).locked():
-        opened = open_run(recipe, Silent())
-        _, sent = asyncio.run(make_round(opened, PlainRunner(recipe.machine.shards_in_flight), last))
-    return root, sent
-
-
-def made(path: Path) -> Tables:
-    return tables(make(path)[0])
 
 
 @dataclass(frozen=True)
@@ -308,14 +253,6 @@ def test_round_model_name_that_is_mended_as_the_error_says_goes_on(
 
 
 # Kills
-
-
-def kept(root: Path) -> int:
-    """Answers that lie on disk: lines of journals, and what finished shards sent."""
-    lines = sum(path.read_bytes().count(b"\n") for path in root.glob("round=0/_journal/*.jsonl"))
-    run = RunFolder(root)
-    records = [run.record(stage, shard) for stage in ("rollouts", "verdicts") for shard in range(run.shards())]
-    return lines + sum(record.requests for record in records if record)
 
 
 @pytest.mark.parametrize("answered", [1, 30, 100], ids=["at once", "in the rollouts", "in the verdicts"])

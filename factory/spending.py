@@ -1,0 +1,101 @@
+"""What a run has cost so far, in one small file that every process of the run goes on counting in.
+
+The file is written before a request goes out and again when its answer is there, in one call and always of the same length,
+so that it is whole and true whenever the process is killed. The rule: who writes holds the run folder's lock.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from factory import store
+from schemas.chat import Completion
+from schemas.errors import SchemaError
+from schemas.manifest import Spent
+
+
+def read_spent(path: Path) -> Spent:
+    """Nothing where there is no file. Raises SchemaError where it is not readable as one, and StorageError."""
+    try:
+        return Spent.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Spent()
+    except OSError as error:
+        raise store.storage_error(path, error) from error
+    except ValidationError as error:
+        mend = "delete it, and the budget counts from nothing"
+        raise SchemaError(f"{path}: does not say what the run has cost; {mend}") from error
+
+
+@dataclass
+class Spending:
+    """The counters of a run at work. Enter it as a context: that opens the file, and starts the clock of the hours."""
+
+    path: Path
+    clock: Callable[[], float] = time.monotonic
+    requests: int = field(init=False)
+    prompt_tokens: int = field(init=False)
+    completion_tokens: int = field(init=False)
+    _seconds: float = field(init=False)
+    _began: float | None = None
+    _handle: int | None = None
+
+    def __post_init__(self) -> None:
+        before = read_spent(self.path)
+        self.requests, self._seconds = before.requests, before.seconds
+        self.prompt_tokens, self.completion_tokens = before.prompt_tokens, before.completion_tokens
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds + (0.0 if self._began is None else self.clock() - self._began)
+
+    def __enter__(self) -> "Spending":
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise store.storage_error(self.path, error) from error
+        self._began = self.clock()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        assert self._handle is not None, "entered"
+        self._write()
+        self._seconds, self._began = self.seconds, None
+        os.close(self._handle)
+        self._handle = None
+
+    def sending(self) -> None:
+        """One more request is about to go out."""
+        self.requests += 1
+        self._write()
+
+    def answered(self, completion: Completion, at_most: int) -> None:
+        """Its answer is there. `at_most`: what it may have taken, for servers that do not say what it took."""
+        said = completion.prompt_tokens, completion.completion_tokens
+        if said == (None, None):
+            self.prompt_tokens += at_most
+        self.prompt_tokens += said[0] or 0
+        self.completion_tokens += said[1] or 0
+        self._write()
+
+    def _write(self) -> None:
+        """Numbers of a fixed width: a shorter text would leave the end of a longer one behind it."""
+        if self._handle is None:
+            return
+        text = (
+            f'{{"requests": {self.requests:>16}, "prompt_tokens": {self.prompt_tokens:>16}, '
+            f'"completion_tokens": {self.completion_tokens:>16}, "seconds": {self.seconds:>16.3f}}}\n'
+        )
+        try:
+            os.pwrite(self._handle, text.encode(), 0)
+        except OSError as error:
+            raise store.storage_error(self.path, error) from error

@@ -1,0 +1,206 @@
+"""What a recipe's budget lets out, to the last request, and how a run goes on with a larger one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from factory.recipe_file import read_recipe
+from factory.run import RunFolder, run_folder
+from factory.spending import read_spent
+from schemas.errors import BudgetSpent
+from schemas.manifest import Spent
+from schemas.rows import Rollout
+from tests.conftest import Command, RecipeWriter
+from tests.fake_engine import FakeEngine, error, first_tries, no_faults, slowly, whenever
+from tests.runs import Tables, assert_equal, kept, made, make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    with FakeEngine() as engine:
+        return made(RecipeWriter(tmp_path_factory.mktemp("undisturbed"), engine.url)())
+
+
+def whole(rows: Tables) -> int:
+    """Requests of a run that nothing disturbs."""
+    return len(rows.rollouts) + sum(row.status.value == "ok" for row in rows.verdicts)
+
+
+def spent(path: Path) -> Spent:
+    return read_spent(RunFolder(run_folder(read_recipe(path))).spent_path)
+
+
+@pytest.mark.parametrize("most", [0, 1, 30, 78, 150])
+def test_budget_of_requests_lets_not_one_more_out_and_keeps_each_answer(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, undisturbed: Tables, most: int
+) -> None:
+    path = write_recipe({"budget.max_requests": most})
+    with pytest.raises(BudgetSpent, match=f"max_requests: {most} are used up"):
+        make(path)
+    assert len(fake_engine.questions) == most == kept(run_folder(read_recipe(path)))
+
+    rows = made(write_recipe())
+
+    assert_equal(rows, undisturbed)
+    assert len(fake_engine.questions) == whole(undisturbed)
+
+
+def test_budget_that_is_just_enough_is_enough(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, undisturbed: Tables
+) -> None:
+    assert_equal(made(write_recipe({"budget.max_requests": whole(undisturbed)})), undisturbed)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_budget_counts_every_try(write_recipe: RecipeWriter, fake_engine: FakeEngine) -> None:
+    fake_engine.faults = first_tries(error(500))
+
+    with pytest.raises(BudgetSpent):
+        make(write_recipe({"budget.max_requests": 41}))
+
+    assert len(fake_engine.questions) == 41
+
+
+def test_budget_counts_over_all_starts(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, undisturbed: Tables
+) -> None:
+    for most in (20, 20, 50, 50):
+        with pytest.raises(BudgetSpent):
+            make(write_recipe({"budget.max_requests": most}))
+        assert len(fake_engine.questions) == most
+
+    assert_equal(made(write_recipe({"budget.max_requests": whole(undisturbed)})), undisturbed)
+
+
+def test_budget_counts_what_a_killed_process_sent(write_recipe: RecipeWriter, fake_engine: FakeEngine) -> None:
+    fake_engine.faults = whenever(lambda _: len(fake_engine.questions) > 20, slowly(20))
+    path = write_recipe({"budget.max_requests": 40})
+    process = subprocess.Popen([sys.executable, "-m", "flows.cli", "run", path, "--plain"], stderr=subprocess.DEVNULL)
+    while len(fake_engine.questions) < 30:
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    fake_engine.faults = no_faults
+
+    with pytest.raises(BudgetSpent):
+        make(path)
+
+    assert spent(path).requests == 40
+    assert 30 <= len(fake_engine.questions) <= 40  # what was counted and had not left yet when it was killed
+
+
+@pytest.mark.parametrize("most", [1, 5_000, 20_000])
+def test_budget_of_tokens_is_never_passed_and_the_run_goes_on_with_a_larger_one(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, undisturbed: Tables, most: int
+) -> None:
+    path = write_recipe({"budget.max_tokens_total": most})
+    with pytest.raises(BudgetSpent, match=r"max_tokens_total: [0-9]+ of [0-9]+ are used"):
+        make(path)
+    assert spent(path).tokens <= most
+    assert spent(path).requests == len(fake_engine.questions) == kept(run_folder(read_recipe(path)))
+
+    rows = made(write_recipe())
+
+    assert_equal(rows, undisturbed)
+    assert len(fake_engine.questions) == whole(undisturbed)
+
+
+def test_budget_of_tokens_counts_what_the_servers_say(write_recipe: RecipeWriter, undisturbed: Tables) -> None:
+    path = write_recipe()
+    make(path)
+
+    written = sum(len(row.token_ids or ()) for row in undisturbed.rollouts)
+    assert spent(path).completion_tokens == written + whole(undisturbed) - len(undisturbed.rollouts)
+    assert spent(path).prompt_tokens >= sum(len(row.prompt_token_ids or ()) for row in undisturbed.rollouts)
+
+
+def test_budget_of_hours_ends_the_run_and_the_next_start_sends_nothing(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, undisturbed: Tables
+) -> None:
+    fake_engine.faults = whenever(lambda _: len(fake_engine.questions) > 20, slowly(1))
+    path = write_recipe({"budget.max_hours": 1 / 3600})
+    with pytest.raises(BudgetSpent, match="max_hours"):
+        make(path)
+    asked = len(fake_engine.questions)
+    assert 1 <= spent(path).seconds < 20
+    assert kept(run_folder(read_recipe(path))) == asked < whole(undisturbed)
+    fake_engine.faults = no_faults
+
+    with pytest.raises(BudgetSpent, match="max_hours"):
+        make(path)
+    assert len(fake_engine.questions) == asked
+
+    assert_equal(made(write_recipe()), undisturbed)
+
+
+@pytest.mark.parametrize("way", [["--plain"], []], ids=["plain", "prefect"])
+def test_budget_spent_is_one_line_that_says_how_to_go_on(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, undisturbed: Tables, way: list[str]
+) -> None:
+    path = write_recipe({"budget.max_requests": 100})
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "run", path, *way], capture_output=True, text=True, env=dict(os.environ)
+    )
+
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("[")]
+    assert ended.returncode == 2
+    assert line == (
+        "prefactory: budget.max_requests: 100 are used up; raise it or leave it out, "
+        "and the same command goes on from here"
+    )
+    assert len(fake_engine.questions) == 100
+    rows = made(write_recipe())
+    assert_equal(rows, undisturbed)
+
+
+def test_plan_says_whether_the_budget_is_enough_for_what_is_left(
+    prefactory: Command, write_recipe: RecipeWriter
+) -> None:
+    before = prefactory("plan", write_recipe({"budget.max_requests": 100})).out
+    prefactory("run", write_recipe(), "--plain")
+    after = prefactory("plan", write_recipe({"budget.max_requests": 1000})).out
+
+    assert "budget.max_requests 100: 0 used, at most about 312 to go: may not be enough" in " ".join(before.split())
+    assert "at most about 0 to go: enough" in " ".join(after.split())
+
+
+def test_status_says_what_was_spent(prefactory: Command, write_recipe: RecipeWriter, undisturbed: Tables) -> None:
+    path = write_recipe()
+    prefactory("run", path, "--plain")
+
+    said = " ".join(prefactory("status", run_folder(read_recipe(path))).out.split())
+
+    assert f"Spent: {whole(undisturbed)} requests, {spent(path).prompt_tokens:,} tokens read" in said
+
+
+def test_pair_again_costs_nothing(prefactory: Command, write_recipe: RecipeWriter) -> None:
+    path = write_recipe()
+    prefactory("run", path, "--plain")
+    before = spent(path)
+
+    assert prefactory("pair", write_recipe({"pairing.margin": 50.0, "budget.max_requests": 0})).code == 0
+    assert spent(path) == before
+
+
+def test_finished_run_needs_no_budget(prefactory: Command, write_recipe: RecipeWriter) -> None:
+    prefactory("run", write_recipe(), "--plain")
+
+    assert prefactory("run", write_recipe({"budget.max_requests": 0}), "--plain").code == 0
+
+
+def test_whole_tables_of_a_stopped_run_are_those_of_finished_shards(
+    write_recipe: RecipeWriter, undisturbed: Tables
+) -> None:
+    """What is there when the budget stops a run is what will be there in the end."""
+    path = write_recipe({"budget.max_requests": 100})
+    with pytest.raises(BudgetSpent):
+        make(path)
+    root = run_folder(read_recipe(path))
+
+    finished = [row for shard in range(2) for row in RunFolder(root).read_rows(Rollout, shard)]
+
+    assert finished == undisturbed.rollouts[: len(finished)]
