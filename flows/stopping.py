@@ -6,7 +6,9 @@ a signal that the process was started to ignore stays ignored, as a shell wants 
 """
 
 import asyncio
+import math
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import FrameType
@@ -16,6 +18,7 @@ from schemas.errors import Stopped
 
 Handler = Callable[[int, FrameType | None], object] | int | None
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+APART = 0.25  # seconds: what comes sooner after another is the same key, passed on by a parent as well
 GO_ON = "the same command goes on from here"
 
 
@@ -25,8 +28,10 @@ class StopSignals:
 
     say: Callable[[str], None]
     gate: Gate = field(default_factory=Gate)
+    clock: Callable[[], float] = time.monotonic
     count: int = 0
     signum: int = 0  # of the last one
+    _last: float = -math.inf
     _before: dict[int, Handler] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop | None = None
     _task: "asyncio.Task[None] | None" = None
@@ -65,6 +70,9 @@ class StopSignals:
 
     def _note(self, signum: int, _: FrameType | None) -> None:
         """Runs between any two steps of the main thread, also where the event loop does not come round for a while."""
+        last, self._last = self._last, self.clock()
+        if self._last - last < APART:
+            return
         self.count, self.signum = self.count + 1, signum
         if self._loop is None or self._task is None:
             raise self._stopped("stopped before anything was under way")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -139,7 +140,8 @@ def test_stop_signal_that_the_process_was_started_to_ignore_is_ignored(
 def stopped(work: Coroutine[object, None, None], gate: Gate | None = None) -> tuple[Stopped, list[str]]:
     """What ends the work, and what was said."""
     said: list[str] = []
-    with StopSignals(said.append) as signals, pytest.raises(Stopped) as error:
+    seconds = count()
+    with StopSignals(said.append, clock=lambda: next(seconds)) as signals, pytest.raises(Stopped) as error:
         signals.run(work, gate or Gate())
     return error.value, said
 
@@ -196,6 +198,20 @@ def test_stop_twice_lets_the_work_clear_up() -> None:
 
     assert str(error) == TWICE
     assert ended == ["servers stopped"]
+
+
+def test_stop_that_a_parent_passes_on_as_well_is_one() -> None:
+    """`timeout` and others do, and the terminal has sent it already."""
+
+    async def work() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.01)
+
+    with StopSignals(lambda _: None, clock=lambda: 7.0) as signals:
+        signals.run(work(), Gate())
+
+    assert signals.count == 1
 
 
 def test_stop_that_comes_too_late_changes_nothing() -> None:
