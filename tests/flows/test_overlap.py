@@ -5,18 +5,21 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from factory.identity import Stage
+from factory.models import LocalModel
 from factory.recipe_file import read_recipe
 from factory.run import run_folder
 from flows.judging import beside_policy
 from schemas.errors import BudgetSpent
-from schemas.recipe import Recipe
+from schemas.recipe import ModelRef, Recipe
 from tests.conftest import RecipeWriter
 from tests.fake_engine import Body, FakeEngine, Fault, Script, Seen, empty_text, whenever
 from tests.runs import assert_equal, kept, made, make, tables
@@ -273,3 +276,58 @@ def test_beside_policy_of_a_cascade_only_the_first_judges() -> None:
     cascade = Recipe.model_validate(whole | {"jury": whole["jury"] | {"cascade": {"first": 1}}})
 
     assert [[seat.seat for seat in panel] for panel in beside_policy(cascade)] == [["0"]]
+
+
+# One local server at a time
+
+
+@dataclass
+class Local:
+    """Models that a run starts servers for, and when each was up."""
+
+    engines: dict[str, FakeEngine]
+    events: list[str] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def serve(self, _: LocalModel, ref: ModelRef, *__: object) -> AsyncIterator[str]:
+        self.events.append(f"{ref.model} up")
+        yield self.engines[ref.model].url
+        self.events.append(f"{ref.model} down")
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Local]:
+    def resolved(ref: ModelRef, *_: object) -> LocalModel:
+        return LocalModel(ref.model, tmp_path, f"sha-{ref.model}")
+
+    with FakeEngine(model="own") as own, FakeEngine(model="other") as other:
+        found = Local({"own": own, "other": other})
+        monkeypatch.setattr("factory.engines.resolve_model", resolved)
+        monkeypatch.setattr("factory.engines.serve", found.serve)
+        yield found
+
+
+@pytest.mark.parametrize("judging", ["overlapped", "after"])
+def test_local_models_are_up_one_after_the_other_and_once_each(
+    write_recipe: RecipeWriter, local: Local, judging: str
+) -> None:
+    seats = [{"judge": "clarity", "model": {"model": "other"}}, {"judge": "helpfulness"}]
+    changes: dict[str, object] = {"policy": {"model": "own"}, "jury.judges": seats, "machine.judging": judging}
+
+    made(write_recipe(changes | {"machine.shard_size": 3}, MANY))
+
+    assert local.events == ["own up", "own down", "other up", "other down"]
+    own = order_of(local.engines["own"])
+    assert (own.index("j") < 72) == (judging == "overlapped")
+    assert set(order_of(local.engines["other"])) == {"j"}
+
+
+def test_local_judge_is_up_beside_a_policy_that_runs_elsewhere(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, local: Local
+) -> None:
+    fake_engine.faults = whenever(about(11), until(local.engines["other"], judging=1))
+    seats = [{"judge": "clarity", "model": {"model": "other"}}, {"judge": "helpfulness", "model": {"model": "own"}}]
+
+    made(write_recipe({"jury.judges": seats, "machine.shard_size": 3}, MANY))
+
+    assert local.events == ["other up", "other down", "own up", "own down"]
