@@ -8,8 +8,8 @@ before it is made, so that not one more than `max_requests` goes out; and a requ
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -63,23 +63,23 @@ class Gate:
         if self.spending is None:
             yield
             return
-        with self.spending:
-            timer = self._until_late(self.spending)
-            try:
-                yield
-            finally:
-                timer.cancel()
+        with self.spending, self._hours(self.spending):
+            yield
 
-    def _until_late(self, spending: Spending) -> asyncio.TimerHandle:
-        hours = self.budget.max_hours
-        left = 0.0 if hours is None else hours * 3600 - spending.seconds
-        why = BudgetSpent(f"budget.max_hours: {hours} are used up; {GO_ON}")
-        timer = asyncio.get_running_loop().call_later(max(0.0, left), self.close, why)
-        if hours is None:
-            timer.cancel()
-        elif left <= 0:
+    @contextmanager
+    def _hours(self, spending: Spending) -> Iterator[None]:
+        """Closes the gate when they are used up, whether anybody asks just then or not."""
+        if (hours := self.budget.max_hours) is None:
+            yield
+            return
+        why = BudgetSpent(f"budget.max_hours: {hours:g} are used up; {GO_ON}")
+        if (left := hours * 3600 - spending.seconds) <= 0:
             self.close(why)
-        return timer
+        timer = asyncio.get_running_loop().call_later(left, self.close, why)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @asynccontextmanager
     async def through(self, request: Request) -> AsyncIterator[Settle]:

@@ -123,7 +123,7 @@ def test_gate_hours_close_it_and_are_counted_over_all_starts(tmp_path: Path) -> 
 
     (first,) = ask_many(again, 1)
     assert isinstance(first, BudgetSpent)
-    assert "budget.max_hours: 1.0" in str(first)
+    assert "budget.max_hours: 1 are used up" in str(first)
     assert refused(ask_many(more, 1)) == 0
 
 
