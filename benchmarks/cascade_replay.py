@@ -5,6 +5,7 @@ two drops are the same outcome, whatever their reasons; the share over the promp
 beside it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -102,3 +103,34 @@ def curve(full: Jury, cascades: Sequence[Cascade], cases: Sequence[Case], kept: 
         own = replayed(full.model_copy(update={"cascade": cascade}), cases, kept)
         found.append(agreement(whole, outcomes(own, cases, kept), calls(own, cases, kept), of))
     return found
+
+
+def beside(full: Jury, cascade: Jury, cases: Sequence[Case], first: Replies, second: Replies) -> dict[str, Agreement]:
+    """Both as they were heard: `first` are the full jury's replies, `second` the cascade's own to some of the same questions.
+
+    An engine that batches a question otherwise grades it a little otherwise. How much that alone turns stands in the last
+    row: the full jury with the second replies in the place of the first. Beside it the cascade is judged by what it heard.
+    """
+    whole, own = court_of(full), replayed(cascade, cases, second)
+    once, again = outcomes(whole, cases, first), outcomes(whole, cases, {**first, **second})
+    heard, asked, of = outcomes(own, cases, second), calls(own, cases, second), calls(whole, cases, first)
+    return {
+        "cascade, other replies": agreement(once, heard, asked, of),
+        "cascade, same replies": agreement(again, heard, asked, of),
+        "no cascade, other replies": agreement(once, again, of, of),
+    }
+
+
+def moved(full: Jury, cases: Sequence[Case], first: Replies, second: Replies) -> float:
+    """SD of what a grade moves by when it is asked for again, in the judges' pooled within-prompt SDs."""
+    court, spread, steps = court_of(full), PooledSpread(), list[tuple[str, float]]()
+    for case in cases:
+        verdicts = all_verdicts(case, court, first)
+        spread.add(case.rollouts, verdicts, full)
+        before = {(one.judge, one.rollout_id): one.score for one in verdicts if one.score is not None}
+        for one in all_verdicts(case, court, second):
+            if one.score is not None and (was := before.get((one.judge, one.rollout_id))) is not None:
+                steps.append((one.judge, one.score - was))
+    sigmas = spread.sigmas()
+    squares = [(step / sigmas[judge]) ** 2 for judge, step in steps if judge in sigmas]
+    return math.sqrt(math.fsum(squares) / len(squares)) if squares else math.nan

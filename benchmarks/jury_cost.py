@@ -8,8 +8,9 @@
 
 The shipped model behind a real vLLM server answers prompts of `data/prompts` (and of ../shared/prompts where that is) and
 grades its answers by the three shipped rubrics. The counters are the server's own; its prefix cache is emptied before each
-protocol and every 24 prompts. Then the cascade is replayed on the pointwise replies with other margins: what a call less
-costs in pairs. The last line of the output is one JSON object.
+protocol and every 24 prompts. A reply that is asked for twice is not the same twice, so the cascade stands beside the jury's
+first replies and beside its own; then it is replayed on the first with other margins: what a call less costs in pairs. The
+last line of the output is one JSON object.
 
 The rule that its reader must not break: the protocols are compared on the same answers, and a part that was cut off is
 asked again from its start, since its counters are lost.
@@ -26,17 +27,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as Grid
 
-from benchmarks.cascade_replay import (
-    Agreement,
-    Replies,
-    after_wave,
-    agreement,
-    calls,
-    court_of,
-    curve,
-    outcomes,
-    replayed,
-)
+from benchmarks.cascade_replay import Agreement, Replies, after_wave, beside, court_of, curve, moved, replayed
 from benchmarks.serving import Counters, Served, served
 from factory.asking import Desk
 from factory.cascade import waves
@@ -214,15 +205,6 @@ def arm_figures(found: Sequence[Case], arm: str, kept: Kept) -> dict[str, float]
     return figures | {"readable": round(sum(one.status == VerdictStatus.OK for one in asked) / max(1, len(asked)), 3)}
 
 
-def real_cascade(found: Sequence[Case], kept: Kept) -> Agreement:
-    """The cascade as it was really heard, beside the pointwise jury as it was really heard."""
-    replies = {arm: kept.replies(arm) for arm in ("pointwise", "cascade")}
-    full, cascade = court_of(POINTWISE), replayed(JURIES["cascade"], found, replies["cascade"])
-    whole, other = outcomes(full, found, replies["pointwise"]), outcomes(cascade, found, replies["cascade"])
-    asked = calls(cascade, found, replies["cascade"])
-    return agreement(whole, other, asked, calls(full, found, replies["pointwise"]))
-
-
 def arms_table(figures: dict[str, dict[str, float]]) -> Grid:
     shown = Grid(title="A jury of three, by protocol; means of a prompt", title_justify="left")
     shown.add_column("protocol")
@@ -237,9 +219,9 @@ def arms_table(figures: dict[str, dict[str, float]]) -> Grid:
     return shown
 
 
-def agreement_table(rows: Sequence[tuple[str, Agreement]]) -> Grid:
-    shown = Grid(title="The cascade beside the pointwise jury: the same outcome", title_justify="left")
-    shown.add_column("margin")
+def agreement_table(rows: Sequence[tuple[str, Agreement]], title: str) -> Grid:
+    shown = Grid(title=f"{title}: the same outcome as the pointwise jury", title_justify="left")
+    shown.add_column("")
     for title in ("calls", "of all prompts (95%)", "of those with a pair (95%)"):
         shown.add_column(title, justify="right")
     for name, one in rows:
@@ -276,13 +258,16 @@ async def main(options: argparse.Namespace) -> None:
         f"{made_of['prompts']} prompts, {made_of['judged']} judged answers each, {made_of['answer_tokens']} tokens long"
     )
     console.print(arms_table(arms))
-    replies = kept.replies("pointwise")
-    others = curve(POINTWISE, [Cascade(margin=margin) for margin in MARGINS], found, replies)
-    heard = real_cascade(found, kept)
-    rows = [(f"{margin:g}, replayed", one) for margin, one in zip(MARGINS, others, strict=True)]
-    console.print(agreement_table([(f"{Cascade().margin:g}, heard", heard), *rows]))
-    replay = {str(margin): one.figures() for margin, one in zip(MARGINS, others, strict=True)}
-    document = {"model": DEFAULT_MODEL, "answers": made_of, "arms": arms, "heard": heard.figures(), "replayed": replay}
+    first, second = kept.replies("pointwise"), kept.replies("cascade")
+    heard, noise = beside(POINTWISE, JURIES["cascade"], found, first, second), moved(POINTWISE, found, first, second)
+    console.print(agreement_table(list(heard.items()), f"As they were heard; margin {Cascade().margin:g}"))
+    console.print(f"A grade that is asked for again moves by {noise:.2f} of its judge's within-prompt SD")
+    others = curve(POINTWISE, [Cascade(margin=margin) for margin in MARGINS], found, first)
+    replay = {f"{margin:g}": one for margin, one in zip(MARGINS, others, strict=True)}
+    console.print(agreement_table(list(replay.items()), "The cascade by its margin, replayed on the pointwise replies"))
+    document = {"model": DEFAULT_MODEL, "answers": made_of, "arms": arms, "moved": round(noise, 3)}
+    document |= {"heard": {name: one.figures() for name, one in heard.items()}}
+    document |= {"replayed": {name: one.figures() for name, one in replay.items()}}
     print(json.dumps(document))
 
 

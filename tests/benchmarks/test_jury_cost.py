@@ -1,6 +1,8 @@
 """What the benchmark of a jury's cost counts, and what it compares."""
 
 import json
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.cascade_replay import agreement, calls, court_of, curve, outcomes, replayed
+from benchmarks.cascade_replay import agreement, beside, calls, court_of, curve, moved, outcomes, replayed
 from benchmarks.jury_cost import JURIES, PART, POINTWISE, Kept
 from benchmarks.serving import Counters, read_counters
 from factory.hearing import Case
@@ -95,6 +97,24 @@ def test_outcomes_are_the_pairs_that_a_run_would_make() -> None:
     cases = [a_case("p")]
     found = outcomes(court_of(POINTWISE), cases, graded(cases, TURNED))
     assert found == {"p": ("p:t3", "p:t0")}
+
+
+def test_beside_tells_what_the_cascade_turns_from_what_asking_again_turns() -> None:
+    cases, again = [a_case("p")], CLEAR | {"helpfulness": (1, 5, 5, 9)}
+    found = beside(POINTWISE, JURIES["cascade"], cases, graded(cases, CLEAR), graded(cases, again))
+    other, same, alone = found.values()
+    assert (other.same, other.calls, other.full_calls) == (0, 4, 12)  # the first judge turned, and was clear
+    assert same.same == 0  # beside replies of which the first judge's alone turned
+    assert (alone.same, alone.calls) == (1, 12)  # the other two outvote it, whoever asks
+
+
+def test_moved_is_in_units_of_each_judges_spread() -> None:
+    cases, before = [a_case("p")], {"helpfulness": (9, 5, 5, 2), "correctness": (8, 5, 4, 2), "clarity": (7, 7, 5, 2)}
+    after = {name: [grade - 1 for grade in grades] for name, grades in before.items()}
+    first, second = graded(cases, before), graded(cases, after)
+    assert moved(POINTWISE, cases, first, first) == 0
+    squares = [1 / statistics.variance(grades) for grades in before.values()]
+    assert moved(POINTWISE, cases, first, second) == pytest.approx(math.sqrt(statistics.fmean(squares)))
 
 
 def test_agreement_two_drops_are_the_same_outcome_and_no_pair() -> None:
