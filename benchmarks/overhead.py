@@ -1,6 +1,6 @@
 """What the factory costs on a real engine: its rollout stage against a bare script that sends the same requests.
 
-    python -m benchmarks.overhead           seven pairs of runs on a vLLM server that is started for it
+    python -m benchmarks.overhead           six pairs of runs on a vLLM server that is started for it
     python -m benchmarks.overhead --quick   three shorter pairs
 
 Both send the same bodies to the same server with as many in flight. The factory also probes nothing here, but plans, keeps
@@ -9,13 +9,16 @@ The bare script posts with aiohttp, reads each reply as JSON, and forgets it. Th
 
 The rule that its reader must not break: the two of a pair run right after one another, the first of them in turn the one and
 the other, each on a prefix cache that was emptied before; only ratios within a pair count, and of those the median.
+
+On a machine that others use, wall time says more of them than of us. So there stand beside it: the cores that others kept
+busy meanwhile; the requests that were in the engine on average, by its own count (Little's law: their latencies over the
+wall time), which shows whether it was kept as full, however slow it was; and the CPU time of server and client together.
 """
 
 import argparse
 import asyncio
 import json
 import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,10 +26,10 @@ from pathlib import Path
 from statistics import median
 
 import aiohttp
-import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arms import Arm, Clock
 from factory.engine import http_client
 from factory.identity import Stage
 from factory.models import DEFAULT_MODEL, resolve_model
@@ -57,15 +60,6 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """One of the two ways, once."""
-
-    seconds: float
-    cpu_ms: float  # of our own process, a request
-    tokens: int  # that came back
-
-
-@dataclass(frozen=True, slots=True)
 class Pair:
     shard_size: int
     first: str
@@ -76,21 +70,14 @@ class Pair:
     def ratio(self) -> float:
         return self.factory.seconds / self.bare.seconds
 
+    @property
+    def emptier(self) -> float:
+        """How much fuller the bare script kept the engine; 1 where both kept it as full."""
+        return self.bare.in_engine / self.factory.in_engine
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Wall time and our own CPU time since it was made."""
-
-    wall: float
-    cpu: float
-
-    @staticmethod
-    def now() -> "Clock":
-        return Clock(time.perf_counter(), sum(psutil.Process().cpu_times()[:2]))
-
-    def arm(self, requests: int, tokens: int, seconds: float | None = None) -> Arm:
-        after = Clock.now()
-        return Arm(seconds or after.wall - self.wall, 1000 * (after.cpu - self.cpu) / requests, tokens)
+    @property
+    def cpu_ratio(self) -> float:
+        return self.factory.cpu_s / self.bare.cpu_s
 
 
 def a_recipe(url: str, folder: Path, number: int, load: Load, shard_size: int) -> Recipe:
@@ -122,7 +109,7 @@ def bodies(recipe: Recipe, wire: Wire) -> list[Body]:
 
 
 async def bare_arm(url: str, asked: Sequence[Body]) -> Arm:
-    began, window, tokens = Clock.now(), asyncio.Semaphore(CONCURRENCY), 0
+    window, tokens = asyncio.Semaphore(CONCURRENCY), 0
 
     async def one(session: aiohttp.ClientSession, body: Body) -> None:
         nonlocal tokens
@@ -130,24 +117,34 @@ async def bare_arm(url: str, asked: Sequence[Body]) -> Arm:
             reply.raise_for_status()
             tokens += json.loads(await reply.read())["usage"]["completion_tokens"]
 
-    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
+    began, connector = Clock.read(url), aiohttp.TCPConnector(limit=CONCURRENCY)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
         await asyncio.gather(*(one(session, body) for body in asked))
-    return began.arm(len(asked), tokens)
+        return began.arm(Clock.read(url), len(asked), tokens)
+
+
+class Started(Silent):
+    """Reads the clock when the rollouts begin: the probe is over then."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.clock = url, Clock.read(url)
+
+    def begin(self, phase: str, total: int) -> None:
+        self.clock = Clock.read(self.url)
 
 
 async def factory_arm(recipe: Recipe) -> Arm:
-    """The stage alone: prompts are read before the clock starts, and the probe is not in its phase."""
+    """The stage alone: prompts are read and the server is probed before its clock starts."""
     folder = RunFolder(run_folder(recipe))
     runner = PlainRunner(recipe.machine.shards_in_flight)
+    started = Started(recipe.policy.urls[0])
     with folder.locked():
         await make_round(open_run(recipe, Silent()), runner, Stage.PROMPTS)
-        began = Clock.now()
-        manifest, sent = await make_round(open_run(recipe, Silent()), runner, Stage.ROLLOUTS)
+        manifest, sent = await make_round(open_run(recipe, started), runner, Stage.ROLLOUTS)
     records = [folder.record(Stage.ROLLOUTS, shard) for shard in range(folder.shards())]
     assert all(records), "the stage is finished"
     tokens = json.loads((folder.root / "spent.json").read_text())["completion_tokens"]
-    return began.arm(sent, tokens, manifest.seconds[Stage.ROLLOUTS])
+    return started.clock.arm(Clock.read(started.url), sent, tokens, manifest.seconds[Stage.ROLLOUTS])
 
 
 @asynccontextmanager
@@ -181,12 +178,32 @@ async def measured(url: str, scratch: Path, load: Load, number: int, wire: Wire)
 
 def table(pairs: Sequence[Pair]) -> Table:
     shown = Table(title=f"The rollout stage against a bare script, {CONCURRENCY} requests in flight")
-    for title in ("shard size", "first", "factory s", "bare s", "ratio", "factory CPU ms", "bare CPU ms", "tokens"):
+    titles = (
+        "shard size",
+        "first",
+        "seconds",
+        "ratio",
+        "in engine",
+        "CPU ms a request",
+        "CPU s in all",
+        "others",
+        "tokens",
+    )
+    for title in titles:
         shown.add_column(title, justify="right")
     for pair in pairs:
-        seconds = (f"{pair.factory.seconds:.2f}", f"{pair.bare.seconds:.2f}", f"{pair.ratio:.3f}")
-        cpu = (f"{pair.factory.cpu_ms:.2f}", f"{pair.bare.cpu_ms:.2f}")
-        shown.add_row(str(pair.shard_size), pair.first, *seconds, *cpu, f"{pair.factory.tokens}, {pair.bare.tokens}")
+        factory, bare = pair.factory, pair.bare
+        shown.add_row(
+            str(pair.shard_size),
+            pair.first,
+            f"{factory.seconds:.2f} : {bare.seconds:.2f}",
+            f"{pair.ratio:.3f}",
+            f"{factory.in_engine:.1f} : {bare.in_engine:.1f}",
+            f"{factory.cpu_ms:.1f} : {bare.cpu_ms:.1f}",
+            f"{factory.cpu_s:.1f} : {bare.cpu_s:.1f}",
+            f"{factory.others:.1f} : {bare.others:.1f}",
+            f"{factory.tokens} : {bare.tokens}",
+        )
     return shown
 
 
@@ -199,6 +216,9 @@ def figures(pairs: Sequence[Pair], load: Load) -> dict[str, object]:
         "ratio_median": round(median(ratios), 4),
         "ratio_least": round(min(ratios), 4),
         "ratio_most": round(max(ratios), 4),
+        "emptier_median": round(median(pair.emptier for pair in pairs), 4),
+        "cpu_ratio_median": round(median(pair.cpu_ratio for pair in pairs), 4),
+        "others_median": round(median(arm.others for pair in pairs for arm in (pair.factory, pair.bare)), 2),
         "cpu_ms_factory": round(median(pair.factory.cpu_ms for pair in pairs), 3),
         "cpu_ms_bare": round(median(pair.bare.cpu_ms for pair in pairs), 3),
         "goal": GOAL,
@@ -227,4 +247,4 @@ async def main(load: Load) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description="The factory's own cost.")
     parser.add_argument("--quick", action="store_true", help="three short pairs")
-    asyncio.run(main(Load(3, 8, 8) if parser.parse_args().quick else Load(7, 24, 24)))
+    asyncio.run(main(Load(3, 8, 8) if parser.parse_args().quick else Load(6, 16, 16)))
