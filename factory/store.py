@@ -6,6 +6,7 @@ columns nobody here knows, are read and written as Arrow batches (`foreign_*`).
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,7 +49,8 @@ ROW_TYPES: Mapping[Table, type[Row]] = {
     Table.DROPPED: Dropped,
     Table.TRUST: TrustFigure,
 }
-_LOOKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+_READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
 _ADAPTERS: Mapping[Table, TypeAdapter[Any]] = {
     table: TypeAdapter(list[row_type])  # type: ignore[valid-type]  # a type made from a value, as pydantic wants it
     for table, row_type in ROW_TYPES.items()
@@ -249,7 +251,7 @@ def query(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
             asked = connection.extract_statements(sql)
             if not asked:
                 return Answer((), ())
-            if any(statement.type not in _LOOKING for statement in asked):
+            if not all(_only_looks(connection, statement.query) for statement in asked):
                 raise Fixable(
                     "query: only SELECT and its like are run here: the tables of a run are never written by hand"
                 )
@@ -257,6 +259,30 @@ def query(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
             return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
         except duckdb.Error as error:
             raise Fixable(f"query: {' '.join(str(error).split())}") from error
+        except RecursionError:
+            raise Fixable("query: nested too deeply; write it flatter") from None
+
+
+def _only_looks(connection: duckdb.DuckDBPyConnection, statement: str) -> bool:
+    """Whether it is a SELECT throughout, or explains one.
+
+    Its type is not enough: EXPLAIN ANALYZE does what it explains, and a SELECT may begin WITH a COPY that writes.
+    """
+    explained = _EXPLAIN.fullmatch(statement.strip())
+    found = connection.execute("SELECT json_serialize_sql(?)", [explained[1] if explained else statement]).fetchone()
+    tree = json.loads(found[0]) if found else {"error": True}
+    return not tree["error"] and {kind for kind in _kinds(tree) if kind.endswith("_NODE")} <= _READING
+
+
+def _kinds(tree: object) -> Iterator[str]:
+    """Every `type` in a parsed statement."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("type"), str):
+            yield tree["type"]
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _kinds(part)
 
 
 def copy_query(root: Path, sql: str, target: Path) -> int:
@@ -276,5 +302,7 @@ def copy_query(root: Path, sql: str, target: Path) -> int:
 def _confinement(root: Path) -> Iterable[str]:
     named = {f"{root.resolve()}/", f"{_escaped(root)}/"}  # the views' patterns are checked as they are written
     yield f"SET allowed_directories = [{', '.join(map(_literal, sorted(named)))}]"
+    yield f"SET temp_directory = {_literal(f'{root.resolve()}/.query')}"  # else the working folder may be read too
     yield "SET enable_external_access = false"
+    yield "SET python_enable_replacements = false"  # a table's name never means a variable of this program
     yield "SET lock_configuration = true"

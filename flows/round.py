@@ -14,6 +14,7 @@ from factory.export import export
 from factory.figures import figures
 from factory.gate import Gate
 from factory.identity import Stage
+from factory.keys import key_names
 from factory.opening import Opened, cache_folder
 from factory.prompts import collect
 from factory.rollouts import Policy
@@ -190,7 +191,8 @@ async def make_round(
     `gate`: for callers that may want to close it.
     """
     work = opened.work
-    gate = gate or gate_of(work)
-    async with gate.at_work(), EngineRoom(work.run, work.recipe.machine, cache_folder(), work.progress, gate) as room:
+    recipe, gate = work.recipe, gate or gate_of(work)
+    room_of = EngineRoom(work.run, recipe.machine, cache_folder(), work.progress, key_names(recipe), gate)
+    async with gate.at_work(), room_of as room:
         manifest = await Round(opened, room, runner, gate, offline=offline).go(last)
         return manifest, room.sent

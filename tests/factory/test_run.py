@@ -58,6 +58,65 @@ def holder(run: RunFolder) -> "subprocess.Popen[str]":
     return process
 
 
+def test_locked_folder_that_is_no_run_is_refused_and_left_alone(run: RunFolder) -> None:
+    run.root.mkdir()
+    (run.root / "thesis.tex").write_text("mine")
+
+    with pytest.raises(Fixable, match="holds something that is no run"), run.locked():
+        pytest.fail("it was taken")
+
+    assert [path.name for path in run.root.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("made", ["nothing", "an empty folder", "a run", "a run that was copied without its lock"])
+def test_locked_new_folder_and_run_are_taken(run: RunFolder, made: str) -> None:
+    if made != "nothing":
+        run.root.mkdir()
+    if made.startswith("a run"):
+        run.write_manifest(a_manifest())
+    if made == "a run":
+        (run.root / ".lock").touch()
+
+    with run.locked():
+        assert run.root.is_dir()
+
+
+LINKS = [
+    ".lock",
+    "logs",
+    "logs/server-x.log",
+    "export",
+    "round=0",
+    "round=0/pairs",
+    "round=0/_journal/rollouts-0.jsonl",
+]
+
+
+@pytest.mark.parametrize("link", [*LINKS, "recipe.yaml"])
+def test_locked_link_in_the_folder_is_refused_and_what_it_leads_to_left_alone(
+    run: RunFolder, tmp_path: Path, link: str
+) -> None:
+    run.root.mkdir()
+    run.write_manifest(a_manifest())
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("mine")
+    (run.root / link).parent.mkdir(parents=True, exist_ok=True)
+    (run.root / link).symlink_to(tmp_path / "outside" / ("" if link.count(".") == 0 else "file"))
+
+    with pytest.raises(Fixable, match="a link, through which"), run.locked():
+        pytest.fail("it was taken")
+
+    assert (tmp_path / "outside" / "file").read_text() == "mine"
+
+
+def test_locked_run_folder_that_is_a_link_itself_is_the_users_own(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    run.root.symlink_to(tmp_path / "large disk")
+
+    with run.locked():
+        assert (tmp_path / "large disk" / ".lock").exists()
+
+
 def test_locked_second_process_is_refused_until_the_first_has_ended(run: RunFolder) -> None:
     with holder(run) as other:
         with pytest.raises(Fixable, match="another process works on this run"), run.locked():
