@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from factory import store
+from factory.own_folder import LOCK, refuse_foreign
 from schemas.chat import Completion
 from schemas.errors import DriftError, Fixable, SchemaError
 from schemas.manifest import PartFile, RunManifest, StageRecord
@@ -27,7 +28,6 @@ from schemas.rows import Row
 from schemas.tables import Table
 
 SHOWN = 4  # changed fields that an error names
-_LOCK = ".lock"
 VERSIONED = ("prefactory", "pyarrow", "duckdb")
 _completion = TypeAdapter(Completion)
 
@@ -89,28 +89,16 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one process. The lock is the kernel's: a dead owner does not hold it. Raises Fixable."""
-        self._refuse_foreign()
+        refuse_foreign(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self.root / _LOCK, timeout=0).acquire()
+            held = FileLock(self.root / LOCK, timeout=0).acquire()
         except Timeout as error:
             raise Fixable(f"{self.root}: another process works on this run; wait for it, or stop it") from error
         except OSError as error:
             raise store.storage_error(self.root, error) from error
         with held:
             yield
-
-    def _refuse_foreign(self) -> None:
-        """A recipe may come from a stranger: it makes a new folder or goes on in a run, and never writes elsewhere."""
-        entries = list(self.root.iterdir()) if self.root.is_dir() else []
-        ours = {_LOCK, self.manifest_path.name}
-        if entries and not any(entry.name in ours for entry in entries):
-            raise Fixable(f"{self.root}: holds something that is no run; give the recipe another `name`")
-        inner = [path for table in self.root.glob("round=*/*") for path in (table.parent, table)]
-        logs = (self.root / "logs").glob("*")
-        for path in (*entries, *inner, *self.root.glob("round=*/_journal/*"), *logs):
-            if path.is_symlink():
-                raise Fixable(f"{path}: a link, through which this run would write elsewhere; take it away")
 
     def write_part(self, table: Table, shard: int, rows: Sequence[Row]) -> PartFile:
         path = self.part_path(table, shard)

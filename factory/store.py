@@ -197,13 +197,16 @@ def write_catalog(path: Path, root: Path) -> None:
 
 def catalog_statements(root: Path) -> list[str]:
     """Views over the Parquet parts under `root`. A table without parts is an empty view with the right columns."""
-    statements = []
-    for table, schema in SCHEMAS.items():
-        statements.append(f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}")
-        for column in schema:
-            comment = _literal(column.metadata[b"comment"].decode())
-            statements.append(f"COMMENT ON COLUMN {table}.{column.name} IS {comment}")
-    return statements
+    comments = [
+        f"COMMENT ON COLUMN {table}.{column.name} IS {_literal(column.metadata[b'comment'].decode())}"
+        for table, schema in SCHEMAS.items()
+        for column in schema
+    ]
+    return views(root) + comments
+
+
+def views(root: Path) -> list[str]:
+    return [f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}" for table, schema in SCHEMAS.items()]
 
 
 def _select(root: Path, table: Table, schema: pa.Schema) -> str:
@@ -246,7 +249,7 @@ def query(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
     """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable."""
     with duckdb.connect() as connection:
         try:
-            for statement in (*catalog_statements(root), *_confinement(root)):
+            for statement in (*views(root), *_confinement(root)):
                 connection.execute(statement)
             asked = connection.extract_statements(sql)
             if not asked:
@@ -289,7 +292,7 @@ def copy_query(root: Path, sql: str, target: Path) -> int:
     """Write what a query gives as one Parquet file, in flat memory. Returns the rows. Raises Fixable, StorageError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect() as connection:
-        for statement in catalog_statements(root):
+        for statement in views(root):
             connection.execute(statement)
         try:
             copied = connection.execute(f"COPY ({sql}) TO {_literal(str(target))} (FORMAT parquet, COMPRESSION zstd)")

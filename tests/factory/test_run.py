@@ -1,5 +1,6 @@
 """A run folder: who may work in it, and what counts as done."""
 
+import math
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from factory.run import Journal, RunFolder, refuse_drift, versions
-from schemas.chat import Completion
+from schemas.chat import Completion, TokenAlternative
 from schemas.errors import DriftError, Fixable, SchemaError, StorageError
 from schemas.manifest import PartFile, Provenance, RunManifest, StageRecord
 from schemas.rows import Dropped, DropReason
@@ -301,3 +302,16 @@ def test_journal_counts_no_line_twice(run: RunFolder) -> None:
     journal.append(Completion("r", "two", "stop"))
 
     assert Journal(path).kept == {"r": Completion("r", "two", "stop")}
+
+
+def test_journal_reply_with_forbidden_tokens_is_not_lost(run: RunFolder) -> None:
+    """They come back as -Infinity from some engines, and JSON has no word for it."""
+    alternatives = (TokenAlternative("7", -0.1), TokenAlternative("The", -math.inf))
+    journal = run.journal("verdicts", 0, "f")
+    journal.append(Completion("r", "7", "stop", first_token=alternatives))
+    journal.append(Completion("s", "", "stop", reward=math.inf))
+
+    kept = run.journal("verdicts", 0, "f").kept
+
+    assert kept["r"].first_token == alternatives
+    assert kept["s"].reward == math.inf

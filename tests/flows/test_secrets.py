@@ -148,25 +148,27 @@ def test_run_key_that_servers_say_back_is_in_nothing_that_is_left(
     assert [one for one in ended if holds_key((one.out + one.err).encode())] == []
 
 
-@pytest.mark.parametrize("how", [["--plain", "--debug"], ["--debug"], PLAIN], ids=["plain", "Prefect", "no traceback"])
+LATER: Script = lambda seen: None if seen.path == MODELS or seen.is_canary else refuses(401)  # noqa: E731  # one of a row
+ENDS = {
+    "401 at the door": always(refuses(401), MODELS),
+    "401 later": LATER,
+    "307": always(elsewhere),
+    "other models": always(lists, MODELS),
+}
+
+
 @pytest.mark.parametrize(
-    ("faults", "code"),
-    [
-        (always(refuses(401), MODELS), 2),
-        (lambda seen: None if seen.path == MODELS or seen.is_canary else refuses(401), 2),
-        (always(elsewhere), 2),
-        (always(lists, MODELS), 2),
-    ],
-    ids=["401 at the door", "401 later", "307", "other models"],
+    ("faults", "how"),
+    [*((faults, ["--plain", "--debug"]) for faults in ENDS.values()), (LATER, PLAIN), (LATER, ["--debug"])],
+    ids=[*ENDS, "401 without a traceback", "401 with Prefect"],
 )
 def test_run_that_a_server_ends_shows_no_key(
     write_recipe: RecipeWriter,
     fake_engine: FakeEngine,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    how: list[str],
     faults: Script,
-    code: int,
+    how: list[str],
 ) -> None:
     monkeypatch.setenv(NAME, KEY)
     model = {"model": "another", "urls": [fake_engine.url], "api_key_env": NAME}
@@ -174,7 +176,7 @@ def test_run_that_a_server_ends_shows_no_key(
 
     ended = command(tmp_path / "home", "run", write_recipe({"policy": model}), *how)
 
-    assert ended.code == (1 if "--debug" in how else code), ended.err
+    assert ended.code == (1 if "--debug" in how else 2), ended.err
     assert ("Traceback" in ended.err) == ("--debug" in how)
     assert not holds_key((ended.out + ended.err).encode())
     assert [name for name, content in contents(tmp_path) if holds_key(content)] == []
