@@ -186,11 +186,13 @@ def chat_reply() -> SearchStrategy[bytes]:
 
 def sound_files(scratch: Path) -> dict[str, list[bytes]]:
     """Files as they should be, by what they are, made below `scratch`."""
-    rows = [
+    rows: list[dict[str, object]] = [
         {"prompt": "What is rain?", "answer": "water", "language": "en"},
         {"messages": [{"role": "user", "content": "é🏔"}]},
     ]
-    answers = [{"text": "again and " * 90, "finish_reason": "length", "model": "m", "prompt": "p", "token_ids": [1, 2]}]
+    answers: list[dict[str, object]] = [
+        {"text": "again and " * 90, "finish_reason": "length", "model": "m", "prompt": "p", "token_ids": [1, 2]}
+    ]
     prompt = Prompt("p", "file", (Message(Role.USER, "What?"),), constraints=(Constraint("a:b", "{}"),))
     reply = {
         "choices": [{"message": {"content": "7"}, "finish_reason": "stop", "token_ids": [55]}],

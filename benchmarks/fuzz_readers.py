@@ -42,7 +42,7 @@ from schemas.recipe import Source
 from schemas.rows import Loop, Prompt, Rollout, VerdictStatus
 from schemas.tables import Table
 
-I = TypeVar("I")
+Input = TypeVar("Input")
 COMPLETION = TypeAdapter(Completion)
 PROMPT = Prompt("p", "file", (Message(Role.USER, "What is the capital of France?"),))
 ROLLOUTS = tuple(
@@ -60,8 +60,14 @@ class Reader:
     read: Callable[[Path, object], None]
 
 
-def reader(name: str, inputs: SearchStrategy[I], read: Callable[[Path, I], None]) -> Reader:
+def reader(name: str, inputs: SearchStrategy[Input], read: Callable[[Path, Input], None]) -> Reader:
     return Reader(name, inputs, read)  # type: ignore[arg-type]  # what it reads is what it is given
+
+
+def _bounded(error: FactoryError, lines: int) -> None:
+    said = str(error).split("\n")
+    assert len(said) <= lines, f"an error of {len(said)} lines"
+    assert max(map(len, said)) < 2000, "an error without end"
 
 
 def _recipe(folder: Path, data: bytes) -> None:
@@ -69,7 +75,7 @@ def _recipe(folder: Path, data: bytes) -> None:
     try:
         recipe = read_recipe(folder / "recipe.yaml")
     except RecipeError as error:
-        assert len(str(error).splitlines()) <= 50, "an error without end"
+        _bounded(error, lines=50)
         return
     write_recipe(recipe, folder / "again.yaml")
     assert read_recipe(folder / "again.yaml") == recipe, "what was read is not what is written"
@@ -149,8 +155,9 @@ def _verdicts(judge: Judge) -> Callable[[Path, list[Completion]], None]:
 
 def _pairwise(_: Path, said: list[Completion]) -> None:
     judge = PairwiseJudge("clarity", "Be clear.")
-    ids = [question.request.request_id for question in judge.ask(PROMPT, *ROLLOUTS)]
-    for row in judge.read(*ROLLOUTS, dict(zip(ids, said, strict=False))):
+    chosen, rejected = ROLLOUTS
+    ids = [question.request.request_id for question in judge.ask(PROMPT, chosen, rejected)]
+    for row in judge.read(chosen, rejected, dict(zip(ids, said, strict=False))):
         assert (row.status is VerdictStatus.OK) == (row.preference is not None)
         assert row.preference is None or 0 <= row.preference <= 1, "a preference that is no probability"
 
@@ -219,8 +226,7 @@ def _faults(_: Path, drawn: tuple[int, dict[str, str], bytes]) -> None:
     try:
         asyncio.run(ask())
     except FactoryError as error:
-        assert len(str(error)) < 1000, "an error without end"
-        assert "\n" not in str(error), "an error of several lines"
+        _bounded(error, lines=1)
 
 
 def _gold(folder: Path, data: bytes) -> None:
@@ -246,7 +252,7 @@ def _query(folder: Path, data: bytes) -> None:
     try:
         store.query(root, data.decode("utf-8", "replace"))
     except FactoryError as error:
-        assert "\n" not in str(error), "an error of several lines"
+        _bounded(error, lines=1)
     assert sorted(folder.rglob("*")) == before, "a query wrote a file"
 
 

@@ -8,14 +8,14 @@ written through RunFolder and every record through Work.close, so that whatever 
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from factory.canaries import least_lot
+from factory.candidates import candidates, skipped_verdicts
 from factory.identity import Stage
-from factory.jury import candidates, skipped_verdicts
 from factory.loops import detect
 from factory.opening import Opened, open_run
 from factory.progress import Silent
@@ -29,15 +29,15 @@ from schemas.recipe import Recipe
 from schemas.rows import LoopEvidence, Prompt, Rollout, Verdict, VerdictStatus
 from schemas.tables import Table
 
-WORDS = tuple(
-    "rain falls on old roofs while some quiet people walk home under grey clouds and others wait near a small red door until "
-    "morning light shows every stone river bridge tree field hill road lamp window garden wall boat bird cat therefore "
-    "because between number answer question first second third result total price energy water history system".split()
-)
+_WORDS = """
+rain falls on old roofs while some quiet people walk home under grey clouds and others wait near a small red door until
+morning light shows every stone river bridge tree field hill road lamp window garden wall boat bird cat therefore because
+between number answer question first second third result total price energy water history system
+"""
+WORDS = tuple(_WORDS.split())
 POOL, LOOPING = 4000, 0.06  # answers that texts are made from, and the share of them that are loops
 MEAN_WORDS, CAP = 220, 512  # of an answer: about 1,200 characters and 300 tokens
 TOKENS_A_WORD = 1.35
-PORT = 9  # where nobody listens: what is to be measured sends nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +180,4 @@ def _verdicts(seats: tuple[str, ...], rollouts: list[Rollout], draw: random.Rand
             yield Verdict(
                 rollout.prompt_id, rollout.rollout_id, seat, VerdictStatus.OK, score, 0.5, 0.9, "7", 400, 1, calls=1
             )
-    for seat in seats:
-        yield from (replace(row) for row in skipped_verdicts(rollouts, seat))
+    yield from skipped_verdicts(rollouts, seats)

@@ -163,8 +163,9 @@ async def serve(
 ) -> AsyncIterator[str]:
     """A vLLM server for `model`, known to its clients as `ref.model`, for as long as the block lasts.
 
-    `withheld`: environment variables that it must not see. Yields the base URL, `http://127.0.0.1:PORT/v1`. Raises ModelError where no vLLM can run here, RecipeError where
-    `machine.port` is taken, and EngineUnavailable with the log's reason where the server does not come up.
+    `withheld`: environment variables that it must not see. Yields the base URL, `http://127.0.0.1:PORT/v1`. Raises
+    ModelError where no vLLM can run here, RecipeError where `machine.port` is taken, and EngineUnavailable with the
+    log's reason where the server does not come up.
     """
     start = launch(model, ref, machine, choose_port(machine.port), withheld)
     say(f"vLLM: starting {ref.model} on port {start.port} (log: {log})")

@@ -7,19 +7,18 @@ code without the field that says so.
 
 from collections.abc import Sequence
 
-ALLOWED = frozenset(
-    """
-    async-scheduling attention-backend block-size convert cpu-offload-gb cudagraph-capture-sizes data-parallel-size
-    data-parallel-size-local decode-context-parallel-size disable-cascade-attn disable-custom-all-reduce
-    disable-hybrid-kv-cache-manager disable-log-stats disable-sliding-window dtype enable-chunked-prefill enable-eplb
-    enable-expert-parallel enable-prefix-caching enforce-eager gpu-memory-utilization kv-cache-dtype
-    kv-cache-memory-bytes language-model-only long-prefill-token-threshold mamba-block-size mamba-cache-dtype
-    mamba-ssm-cache-dtype max-cudagraph-capture-size max-logprobs max-model-len max-num-batched-tokens max-num-seqs
-    max-parallel-loading-workers moe-backend num-gpu-blocks-override optimization-level performance-mode
-    pipeline-parallel-size prefill-context-parallel-size prefix-caching-hash-algo quantization reasoning-parser runner
-    scheduling-policy seed stream-interval tensor-parallel-size uvicorn-log-level
-    """.split()
-)
+_NAMES = """
+async-scheduling attention-backend block-size convert cpu-offload-gb cudagraph-capture-sizes data-parallel-size
+data-parallel-size-local decode-context-parallel-size disable-cascade-attn disable-custom-all-reduce
+disable-hybrid-kv-cache-manager disable-log-stats disable-sliding-window dtype enable-chunked-prefill enable-eplb
+enable-expert-parallel enable-prefix-caching enforce-eager gpu-memory-utilization kv-cache-dtype
+kv-cache-memory-bytes language-model-only long-prefill-token-threshold mamba-block-size mamba-cache-dtype
+mamba-ssm-cache-dtype max-cudagraph-capture-size max-logprobs max-model-len max-num-batched-tokens max-num-seqs
+max-parallel-loading-workers moe-backend num-gpu-blocks-override optimization-level performance-mode
+pipeline-parallel-size prefill-context-parallel-size prefix-caching-hash-algo quantization reasoning-parser runner
+scheduling-policy seed stream-interval tensor-parallel-size uvicorn-log-level
+"""
+ALLOWED = frozenset(_NAMES.split())
 CHOICES = {  # what else these may be is a folder or the name of a class
     "config-format": ("auto", "hf", "mistral"),
     "distributed-executor-backend": ("mp", "ray", "uni"),

@@ -99,8 +99,18 @@ def test_looks_like_key_usual_vendors_are_known_and_taken_out(text: str) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["LiquidAI/LFM2-1.2B", "SmolLM2-135M-Instruct", "../data/prompts/short_answers.jsonl", "http://127.0.0.1:8000/v1"]
-    + ["OPENAI_API_KEY", "task-0123456789abcdef", "hf_model", "sk-learn-compatible-names", "<|im_end|>", "risk-2024-x"],
+    [
+        "LiquidAI/LFM2-1.2B",
+        "SmolLM2-135M-Instruct",
+        "../data/prompts/short_answers.jsonl",
+        "http://127.0.0.1:8000/v1",
+        "OPENAI_API_KEY",
+        "task-0123456789abcdef",
+        "hf_model",
+        "sk-learn-compatible-names",
+        "<|im_end|>",
+        "risk-2024-x",
+    ],
 )
 def test_looks_like_key_names_of_models_and_files_do_not(text: str) -> None:
     assert not looks_like_key(text)
