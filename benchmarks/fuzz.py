@@ -144,7 +144,10 @@ def main(options: argparse.Namespace) -> None:
         return
     chosen = [name for name in names() if not options.only or any(word in name for word in options.only)]
     seconds = options.seconds if not options.quick else 12.0 / len(chosen)
-    found = [in_a_process(name, seconds, options.seed) for name in chosen]
+    found: list[Fuzzed] = []
+    for name in chosen:
+        found.append(in_a_process(name, seconds, options.seed))
+        print(f"{name}: {found[-1].inputs} inputs, {len(found[-1].faults)} faults", file=sys.stderr, flush=True)
     Console(width=120).print(table(found))
     for one in found:
         for fault in one.faults:

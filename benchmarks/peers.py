@@ -17,6 +17,7 @@ many answers are in flight, which is the same for all.
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -45,7 +46,10 @@ from schemas.recipe import Machine, ModelRef
 
 HERE = Path(__file__).parent
 SAMPLES, AT_ONCE = 6, 60
-PEERS = {"distilabel": ("distilabel[openai]>=1.5",), "datatrove": ("datatrove[io,inference]>=0.10",)}
+PEERS = {  # distilabel's own list lacks the last two, without which it does not start and does not end
+    "distilabel": ("distilabel[openai]>=1.5", "requests", "beautifulsoup4"),
+    "datatrove": ("datatrove[io,inference]>=0.10",),
+}
 PATIENCE = 300.0  # seconds for one command
 
 
@@ -146,7 +150,8 @@ def prompts_of(count: int) -> list[str]:
 
 def environment_of(peer: str) -> Path:
     """The Python of a peer's environment, made where it is not there. Raises CalledProcessError, FileNotFoundError."""
-    folder = user_cache_path("prefactory") / "peers" / peer
+    wanted = hashlib.sha256(" ".join(PEERS[peer]).encode()).hexdigest()[:8]
+    folder = user_cache_path("prefactory") / "peers" / f"{peer}-{wanted}"
     python = folder / "bin" / "python"
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}") or "uv"
     if not (folder / "whole").exists():

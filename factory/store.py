@@ -49,6 +49,7 @@ ROW_TYPES: Mapping[Table, type[Row]] = {
     Table.DROPPED: Dropped,
     Table.TRUST: TrustFigure,
 }
+SORTING = "2GB"  # of memory that an export may take, whatever its size
 _READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
 _ADAPTERS: Mapping[Table, TypeAdapter[Any]] = {
@@ -247,23 +248,37 @@ class Answer:
 
 def query(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
     """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable."""
+    with _tables(root) as connection:
+        return _asked(connection, sql, parameters)
+
+
+def queries(root: Path, statements: Sequence[str]) -> list[Answer]:
+    """Several at once: to open the tables takes longer than most questions. Raises Fixable."""
+    with _tables(root) as connection:
+        return [_asked(connection, sql, ()) for sql in statements]
+
+
+@contextmanager
+def _tables(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         try:
             for statement in (*views(root), *_confinement(root)):
                 connection.execute(statement)
-            asked = connection.extract_statements(sql)
-            if not asked:
-                return Answer((), ())
-            if not all(_only_looks(connection, statement.query) for statement in asked):
-                raise Fixable(
-                    "query: only SELECT and its like are run here: the tables of a run are never written by hand"
-                )
-            cursor = connection.execute(sql, parameters)
-            return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
+            yield connection
         except duckdb.Error as error:
             raise Fixable(f"query: {' '.join(str(error).split())}") from error
         except RecursionError:
             raise Fixable("query: nested too deeply; write it flatter") from None
+
+
+def _asked(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> Answer:
+    asked = connection.extract_statements(sql)
+    if not asked:
+        return Answer((), ())
+    if not all(_only_looks(connection, statement.query) for statement in asked):
+        raise Fixable("query: only SELECT and its like are run here: the tables of a run are never written by hand")
+    cursor = connection.execute(sql, parameters)
+    return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
 
 
 def _only_looks(connection: duckdb.DuckDBPyConnection, statement: str) -> bool:
@@ -291,7 +306,8 @@ def _kinds(tree: object) -> Iterator[str]:
 def copy_query(root: Path, sql: str, target: Path) -> int:
     """Write what a query gives as one Parquet file, in flat memory. Returns the rows. Raises Fixable, StorageError."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect() as connection:
+    spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
+    with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
         for statement in views(root):
             connection.execute(statement)
         try:

@@ -11,7 +11,7 @@ from factory import deciding, shards, store
 from factory.engine import Engine
 from factory.engines import EngineRoom, refuse_what_is_ignored
 from factory.export import export
-from factory.figures import figures
+from factory.figures import tally
 from factory.gate import Gate
 from factory.identity import Stage
 from factory.keys import key_names
@@ -162,7 +162,11 @@ class Round:
         """Bring manifest and catalog up to what lies on disk."""
         run, before = self.work.run, self.work.run.manifest()
         assert before is not None, "open_run has written it"
-        counted = figures(run.root)
+        counted = tally(run.root)
+        seconds = dict(before.seconds)
+        for phase, spent in self.seconds.items():
+            seconds[phase] = round(seconds.get(phase, 0.0) + spent, 2)
+        self.seconds.clear()
         manifest = before.model_copy(
             update={
                 "updated": now(),
