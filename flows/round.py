@@ -163,10 +163,6 @@ class Round:
         run, before = self.work.run, self.work.run.manifest()
         assert before is not None, "open_run has written it"
         counted = tally(run.root)
-        seconds = dict(before.seconds)
-        for phase, spent in self.seconds.items():
-            seconds[phase] = round(seconds.get(phase, 0.0) + spent, 2)
-        self.seconds.clear()
         manifest = before.model_copy(
             update={
                 "updated": now(),
@@ -196,7 +192,7 @@ async def make_round(
     """
     work = opened.work
     recipe, gate = work.recipe, gate or gate_of(work)
-    room_of = EngineRoom(work.run, recipe.machine, cache_folder(), work.progress, key_names(recipe), gate)
-    async with gate.at_work(), room_of as room:
+    opening = EngineRoom(work.run, recipe.machine, cache_folder(), work.progress, key_names(recipe), gate)
+    async with gate.at_work(), opening as room:
         manifest = await Round(opened, room, runner, gate, offline=offline).go(last)
         return manifest, room.sent
