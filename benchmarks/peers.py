@@ -216,13 +216,16 @@ async def kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
+def last_words(log: Path) -> str:
+    return (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1][:200]
+
+
 async def timed(arm: Arm, proxy: Proxy, wanted: int, log: Path) -> Timed:
     proxy.seen, began = Seen(), time.monotonic()
     done = await finish(await start(arm, log))
     whole, seen = time.monotonic() - began, proxy.seen
     if not done or seen.given < wanted or seen.first is None:
-        last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1][:200]
-        raise RuntimeError(f"gave {seen.given} of {wanted} answers: {last}")
+        raise RuntimeError(f"gave {seen.given} of {wanted} answers: {last_words(log)}")
     stage = seen.last - seen.first
     return Timed(arm.name, seen.given, seen.tokens, round(stage, 2), round(whole, 2), round(seen.tokens / stage, 1))
 
@@ -230,11 +233,14 @@ async def timed(arm: Arm, proxy: Proxy, wanted: int, log: Path) -> Timed:
 async def killed(arm: Arm, proxy: Proxy, wanted: int, log: Path) -> Killed:
     proxy.seen = first = Seen(enough=wanted // 2)
     process = await start(arm, log)
-    try:
-        await asyncio.wait_for(first.half.wait(), PATIENCE)
-    finally:
-        given = first.given
+    ended, half = asyncio.ensure_future(process.wait()), asyncio.ensure_future(first.half.wait())
+    await asyncio.wait({ended, half}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    given = first.given
+    half.cancel()
+    if not ended.done():
         await kill(process)
+    if not first.half.is_set():
+        raise RuntimeError(f"gave {given} of {wanted} answers and ended before it could be killed: {last_words(log)}")
     await asyncio.sleep(2)  # the proxy notices who is gone, and vLLM stops writing for them
     proxy.seen = second = Seen()
     done = await finish(await start(arm, log))

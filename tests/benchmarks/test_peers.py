@@ -91,6 +91,13 @@ def test_timed_arm_that_fails_says_its_last_words(engine: FakeEngine, tmp_path: 
         through(engine, ["a"], lambda proxy: timed(arm, proxy, 6, tmp_path / "log"))
 
 
+def test_killed_arm_that_ends_by_itself_is_not_waited_for(engine: FakeEngine, tmp_path: Path) -> None:
+    arm = Arm("broken", (sys.executable, "-c", "raise SystemExit('no such option')"), {})
+
+    with pytest.raises(RuntimeError, match="ended before it could be killed: no such option"):
+        through(engine, ["a"], lambda proxy: killed(arm, proxy, 6, tmp_path / "log"))
+
+
 def test_ratio_is_by_token_and_prefactory_is_one() -> None:
     own = Timed("prefactory", 120, 4000, 40.0, 60.0, 100.0)
     other = Timed("datatrove", 120, 5000, 100.0, 120.0, 50.0)

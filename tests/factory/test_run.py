@@ -69,10 +69,14 @@ def test_locked_folder_that_is_no_run_is_refused_and_left_alone(run: RunFolder) 
     assert [path.name for path in run.root.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("made", ["nothing", "an empty folder", "a run", "a run that was copied without its lock"])
+@pytest.mark.parametrize(
+    "made", ["nothing", "an empty folder", "logs", "a run", "a run that was copied without its lock"]
+)
 def test_locked_new_folder_and_run_are_taken(run: RunFolder, made: str) -> None:
     if made != "nothing":
         run.root.mkdir()
+    if made == "logs":
+        (run.root / "logs").mkdir()
     if made.startswith("a run"):
         run.write_manifest(a_manifest())
     if made == "a run":

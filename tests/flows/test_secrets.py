@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
@@ -146,6 +147,28 @@ def test_run_key_that_servers_say_back_is_in_nothing_that_is_left(
     assert how == PLAIN or any(name.endswith(".db rows") for name, _ in contents(tmp_path))
     assert [name for name, content in contents(tmp_path) if holds_key(content)] == []
     assert [one for one in ended if holds_key((one.out + one.err).encode())] == []
+
+
+def test_run_with_prefect_gives_its_server_no_key(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Looked at while it runs: the environment of every process that comes of the command, but for the command's own."""
+    monkeypatch.setenv(NAME, KEY)
+    seen: dict[str, bool] = {}
+
+    def look(seen_request: Seen) -> Fault | None:
+        if not seen and not seen_request.is_canary and seen_request.path == CHAT:
+            (one,) = [one for one in psutil.Process().children() if "flows.cli" in one.cmdline()]
+            seen.update({" ".join(child.cmdline()): NAME in child.environ() for child in one.children(recursive=True)})
+        return None
+
+    fake_engine.faults = look
+
+    ended = command(tmp_path / "home", "run", write_recipe({"policy.api_key_env": NAME}))
+
+    assert ended.code == 0, ended.err
+    assert any("uvicorn" in line for line in seen)
+    assert {line for line, sees in seen.items() if sees} == set()
 
 
 LATER: Script = lambda seen: None if seen.path == MODELS or seen.is_canary else refuses(401)  # noqa: E731  # one of a row
