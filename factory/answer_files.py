@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from factory import store
-from factory.sources import LINES, PARQUET, is_saved, json_row, shown_path
+from factory.sources import LINES, PARQUET, bounded_lines, is_saved, json_row, shown_path
 from schemas.errors import SourceError
 
 if TYPE_CHECKING:
@@ -179,10 +179,8 @@ def _line_batches(file: AnswerFile) -> Iterator[JsonRows]:
     rows: list[dict[str, object]] = []
     held = 0
     with pa.input_stream(str(file.path), compression=codec(file.path)) as stream:
-        for number, raw in enumerate(io.BufferedReader(stream, 2**20), start=1):
-            line = (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).strip()
-            if not line:
-                continue
+        for number, raw in bounded_lines(io.BufferedReader(stream, 2**20), file.shown):
+            line = raw.strip()
             numbers.append(number)
             lines.append(line)
             rows.append(json_row(line, f"{file.shown}:{number}", constant=float))

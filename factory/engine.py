@@ -20,6 +20,7 @@ from httpx_aiohttp import AiohttpTransport
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from factory.gate import Gate
+from factory.keys import without_key
 from factory.line import Line
 from factory.protocol import Body, Wire, read_reply
 from schemas.chat import Completion, Request
@@ -195,7 +196,7 @@ async def _send(client: httpx.AsyncClient, method: str, url: str, body: bytes | 
     try:
         # httpx bounds each read, not the whole: a server that drips a byte a second would hold its place for ever.
         async with asyncio.timeout(client.timeout.read):
-            response = await client.send(request)
+            response = without_key(await client.send(request))
     except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as error:
         raise EngineTimeout(f"{request.url}: no answer within {client.timeout.read:g} s") from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, aiohttp.InvalidURL) as error:
@@ -210,8 +211,6 @@ def _raise_for_status(response: httpx.Response) -> None:
     if response.is_success:
         return
     message = f"{response.request.url}: {response.status_code}: {_reason(response)}"
-    if key := response.request.headers.get("authorization", "").removeprefix("Bearer "):
-        message = message.replace(key, "[the key]")
     if response.status_code >= 500 or response.status_code in BUSY:
         seconds = _retry_after(response)
         raise EngineUnavailable(message) if seconds is None else _WaitAsAsked(message, seconds)

@@ -42,6 +42,7 @@ class EngineRoom:
     machine: Machine
     cache: Path
     progress: Progress
+    keys: frozenset[str]  # environment variables that hold keys: no local server sees them
     gate: Gate = field(default_factory=Gate)
     _open: dict[str, Engine] = field(default_factory=dict)
     _sent_before: int = 0
@@ -76,9 +77,11 @@ class EngineRoom:
 
     async def _start(self, ref: ModelRef) -> Engine:
         await self.stop_local()
+        if ref.trust_remote_code:
+            self.progress.say(f"warning: {ref.model}: its own code runs here, because trust_remote_code says so")
         model: LocalModel = resolve_model(ref, self.cache, self.progress.say)
         log = self.run.log_path(f"server-{Path(ref.model).name}")
-        url = await self._local.enter_async_context(serve(model, ref, self.machine, log, self.progress.say))
+        url = await self._local.enter_async_context(serve(model, ref, self.machine, log, self.progress.say, self.keys))
         return await self._connect(self._local, ref, (url,))
 
     async def _reach(self, ref: ModelRef) -> Engine:
@@ -89,7 +92,8 @@ class EngineRoom:
         key = os.environ.get(ref.api_key_env) if ref.api_key_env else None
         total = machine.concurrency * len(urls)
         client = await stack.enter_async_context(http_client(total, machine.request_timeout, key))
-        self.progress.say(f"probing {', '.join(urls)} for {ref.model}")
+        shown = f" with the key in {ref.api_key_env}" if key else ""
+        self.progress.say(f"probing {', '.join(urls)} for {ref.model}{shown}")
         probed = [await probe(client, url, ref.model) for url in urls]
         for line in dict.fromkeys(line for one in probed for line in self._warnings(ref, one)):
             self.progress.say(line)

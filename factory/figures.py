@@ -4,12 +4,13 @@ Rates are hard loops over rollouts that have a text, greedy and sampled apart, w
 1927); they mean nothing without the token cap that they were seen at, so that stands beside them.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from factory import store
-from schemas.rows import DropReason
+from schemas.rows import DropReason, Loop
 
 HINTS: Mapping[DropReason, str] = {
     DropReason.UNFINISHED: "answers ran into the cap: raise `rollouts.max_tokens`, take prompts with shorter answers, "
@@ -23,21 +24,19 @@ HINTS: Mapping[DropReason, str] = {
     DropReason.ALL_LOOPS: "every answer loops: raise the temperature, or pair these prompts with another model's answers",
 }
 
-_SLOTS = """
-SELECT if(slot = 'greedy', 'greedy', 'sampled') AS decoding, count(text) AS answers,
-       count(*) FILTER (loop = 'hard') AS hard, count(*) FILTER (loop = 'soft') AS soft,
-       count(*) FILTER (text IS NOT NULL AND finish_reason NOT IN ('stop', 'tool_calls')) AS unfinished,
-       count(error) AS errors, coalesce(sum(len(token_ids)), 0)::BIGINT AS tokens
-FROM rollouts GROUP BY ALL ORDER BY decoding
+_TALLY = (
+    "SELECT count(*) FROM prompts",
+    "SELECT cause, count(*) FROM pairs GROUP BY ALL ORDER BY 2 DESC, 1",
+    "SELECT reason, count(*) FROM dropped GROUP BY ALL ORDER BY 2 DESC, 1",
+)
+# One scan of the largest table for all that is said of it; an engine may give any number of finish reasons.
+_ROLLOUTS = """
+SELECT if(slot = 'greedy', 'greedy', 'sampled') AS decoding,
+       CASE WHEN finish_reason = 'repetition' THEN 'repetition' WHEN finish_reason IN ('stop', 'tool_calls') THEN 'ended'
+            WHEN finish_reason IS NOT NULL THEN 'cut' END AS ending,
+       loop, loop_rule, count(*), count(text), count(error), coalesce(sum(len(token_ids)), 0)::BIGINT
+FROM rollouts GROUP BY ALL
 """
-_LOOPS = """
-SELECT count(*) FILTER (finish_reason = 'repetition') AS stopped,
-       count(*) FILTER (finish_reason = 'repetition' AND loop = 'hard') AS confirmed,
-       count(*) FILTER (finish_reason <> 'repetition' AND loop = 'hard') AS only_detector,
-       coalesce(sum(len(token_ids)) FILTER (finish_reason = 'repetition'), 0)::BIGINT AS stopped_tokens
-FROM rollouts
-"""
-_RULES = "SELECT loop, loop_rule, count(*) FROM rollouts WHERE loop_rule IS NOT NULL GROUP BY ALL ORDER BY 1, 3 DESC, 2"
 _JUDGES = """
 SELECT judge, count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status LIKE 'skipped%') AS skipped,
        count(*) FILTER (status = 'abstained') AS abstained,
@@ -45,6 +44,38 @@ SELECT judge, count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status LIK
        avg(score) AS mean, stddev_pop(score) AS sd, avg(mass) AS mass
 FROM verdicts GROUP BY ALL ORDER BY judge
 """
+_TRUST = "SELECT figure, judge, value, low, high, n FROM trust WHERE value IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of the prompts: `causes` of the pairs, `dropped` by reason; both sum up to `prompts` in the end."""
+
+    prompts: int
+    causes: Mapping[str, int]
+    dropped: Mapping[str, int]
+
+    @property
+    def pairs(self) -> int:
+        return sum(self.causes.values())
+
+    @property
+    def drops(self) -> int:
+        return sum(self.dropped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Rollouts that are alike in all that figures tell apart."""
+
+    decoding: str
+    ending: str | None  # `repetition`, `ended`, `cut`
+    loop: str | None
+    rule: str | None
+    rows: int
+    answers: int
+    errors: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +138,13 @@ class TrustFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """`dropped` by reason, `causes` of the pairs; prompts == pairs + dropped once the run is finished."""
+class Figures(Tally):
+    """All of it."""
 
-    prompts: int
     slots: tuple[SlotFigures, ...]
     loops: LoopFigures
     judges: tuple[JudgeFigures, ...]
-    causes: Mapping[str, int]
-    dropped: Mapping[str, int]
     trust: TrustFigures | None = None  # None: the run has not come so far
-
-    @property
-    def pairs(self) -> int:
-        return sum(self.causes.values())
-
-    @property
-    def drops(self) -> int:
-        return sum(self.dropped.values())
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
@@ -137,22 +157,69 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def tally(root: Path) -> Tally:
+    """Raises Fixable where the tables cannot be read."""
+    return _tally(store.queries(root, _TALLY))
+
+
 def figures(root: Path) -> Figures:
     """Raises Fixable where the tables cannot be read."""
-    (prompts,) = _column(root, "SELECT count(*) FROM prompts")
+    *counted, rollouts, judges, trust = store.queries(root, (*_TALLY, _ROLLOUTS, _JUDGES, _TRUST))
+    what, kinds = _tally(counted), [_Kind(*row) for row in rollouts.rows]  # type: ignore[arg-type]  # as selected
     return Figures(
-        prompts=prompts,
-        slots=tuple(SlotFigures(*row) for row in store.query(root, _SLOTS).rows),  # type: ignore[arg-type]  # as selected
-        loops=_loops(root),
-        judges=tuple(JudgeFigures(*row) for row in store.query(root, _JUDGES).rows),  # type: ignore[arg-type]  # as selected
-        causes=_counts(root, "SELECT cause, count(*) FROM pairs GROUP BY ALL ORDER BY 2 DESC, 1"),
-        dropped=_counts(root, "SELECT reason, count(*) FROM dropped GROUP BY ALL ORDER BY 2 DESC, 1"),
-        trust=_trust(root),
+        prompts=what.prompts,
+        causes=what.causes,
+        dropped=what.dropped,
+        slots=tuple(_slot(name, [one for one in kinds if one.decoding == name]) for name in _decodings(kinds)),
+        loops=_loops(kinds),
+        judges=tuple(JudgeFigures(*row) for row in judges.rows),  # type: ignore[arg-type]  # as selected
+        trust=_trust(trust.rows),
     )
 
 
-def _trust(root: Path) -> TrustFigures | None:
-    rows = store.query(root, "SELECT figure, judge, value, low, high, n FROM trust WHERE value IS NOT NULL").rows
+def _tally(answers: Sequence[store.Answer]) -> Tally:
+    prompts, causes, dropped = answers
+    return Tally(int(str(prompts.rows[0][0])), _counts(causes), _counts(dropped))
+
+
+def _counts(answer: store.Answer) -> dict[str, int]:
+    return {str(name): int(str(count)) for name, count in answer.rows}
+
+
+def _decodings(kinds: Iterable[_Kind]) -> list[str]:
+    return sorted({one.decoding for one in kinds})
+
+
+def _slot(decoding: str, kinds: Sequence[_Kind]) -> SlotFigures:
+    return SlotFigures(
+        decoding=decoding,
+        answers=sum(one.answers for one in kinds),
+        hard=sum(one.rows for one in kinds if one.loop == Loop.HARD),
+        soft=sum(one.rows for one in kinds if one.loop == Loop.SOFT),
+        unfinished=sum(one.answers for one in kinds if one.ending in ("cut", "repetition")),
+        errors=sum(one.errors for one in kinds),
+        tokens=sum(one.tokens for one in kinds),
+    )
+
+
+def _loops(kinds: Sequence[_Kind]) -> LoopFigures:
+    stopped = [one for one in kinds if one.ending == "repetition"]
+    let_go = (one for one in kinds if one.ending in ("ended", "cut"))
+    rules: Counter[tuple[str, str]] = Counter()
+    for one in kinds:
+        if one.loop and one.rule:
+            rules[one.loop, one.rule] += one.rows
+    ordered = sorted(rules.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
+    return LoopFigures(
+        stopped=sum(one.rows for one in stopped),
+        confirmed=sum(one.rows for one in stopped if one.loop == Loop.HARD),
+        only_detector=sum(one.rows for one in let_go if one.loop == Loop.HARD),
+        stopped_tokens=sum(one.tokens for one in stopped),
+        rules=tuple((kind, rule, count) for (kind, rule), count in ordered),
+    )
+
+
+def _trust(rows: Sequence[tuple[object, ...]]) -> TrustFigures | None:
     if not rows:
         return None
     found = {(str(figure), judge): (value, low, high, n) for figure, judge, value, low, high, n in rows}
@@ -170,18 +237,3 @@ def _trust(root: Path) -> TrustFigures | None:
             if figure == "canaries"
         },
     )
-
-
-def _loops(root: Path) -> LoopFigures:
-    (counted,) = store.query(root, _LOOPS).rows
-    stopped, confirmed, only_detector, tokens = (int(str(count)) for count in counted)
-    rules = tuple((str(kind), str(rule), int(str(count))) for kind, rule, count in store.query(root, _RULES).rows)
-    return LoopFigures(stopped, confirmed, only_detector, tokens, rules)
-
-
-def _column(root: Path, sql: str) -> list[int]:
-    return [int(str(row[0])) for row in store.query(root, sql).rows]
-
-
-def _counts(root: Path, sql: str) -> dict[str, int]:
-    return {str(name): int(str(count)) for name, count in store.query(root, sql).rows}

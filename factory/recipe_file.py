@@ -11,15 +11,18 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import JsonValue, ValidationError
 
 from factory import yaml_tree
+from factory.keys import looks_like_key, without_likely_keys
 from factory.recipe_words import explain
 from factory.yaml_tree import Location, Tree, Unfit
 from schemas.errors import RecipeError, StorageError
 from schemas.recipe import Recipe, Section
 
+_KEY_MEND = "put the key into an environment variable, and write the variable's name as `api_key_env`"
 _NOT_IDENTITY = frozenset({"machine", "budget", "export", "name", "urls", "api_key_env"})
 
 
@@ -34,6 +37,8 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: no such file{_instead(path.absolute())}") from None
     except OSError as error:  # a folder too
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from None
+    except RecipeError as error:  # which may show a piece of the file
+        raise RecipeError(without_likely_keys(str(error))) from None
     tree = Tree(path, _Names(path.parent.resolve()).settle)
     data = json.dumps(tree.plain(node))
     recipe = None
@@ -43,7 +48,7 @@ def read_recipe(path: Path) -> Recipe:
         for detail in error.errors(include_url=False):
             tree.note(detail["loc"], explain(detail))
     if recipe is None or tree.problems:
-        raise RecipeError(tree.report())
+        raise RecipeError(without_likely_keys(tree.report()))
     runs = _absolute(Path.cwd(), str(recipe.machine.runs))
     return recipe.model_copy(update={"machine": recipe.machine.model_copy(update={"runs": runs})})
 
@@ -117,6 +122,8 @@ class _Names:
     folder: Path  # where relative paths start
 
     def settle(self, text: str, at: Location) -> str:
+        if looks_like_key(text):
+            raise Unfit(f"holds what looks like a key, and recipes are kept and shown; {_KEY_MEND}")
         match at:
             case (
                 ("prompts", "sources", int(), "path")
@@ -131,6 +138,8 @@ class _Names:
                 return _folder(text)
             case ("policy", "api_key_env") | ("jury", "judges", int(), "model", "api_key_env"):
                 return _variable(text)
+            case ("policy", "urls", int()) | ("jury", "judges", int(), "model", "urls", int()):
+                return _address(text)
         return text
 
     def _existing(self, text: str) -> str:
@@ -150,11 +159,25 @@ def _folder(text: str) -> str:
 
 
 def _variable(name: str) -> str:
+    # What does not look like a variable's name may be the key itself, and that is never shown.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
+        raise Unfit(f"is not the name of a variable; {_KEY_MEND}")
     if os.environ.get(name):
         return name
-    # What does not look like a variable's name may be the key itself, and that is never shown.
-    shown = f"`{name}`" if re.fullmatch(r"[A-Z][A-Z0-9_]*", name) else "what is named here"
+    shown = f"`{name}`" if re.fullmatch(r"[A-Z][A-Z0-9]{0,15}(_[A-Z0-9]{1,15})*", name) else "what is named here"
     raise Unfit(f"{shown} is not set in the environment; write the name of a variable that is, never the key itself")
+
+
+def _address(text: str) -> str:
+    """Without name, password, query and fragment: keys are written there, and addresses are shown."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise Unfit("is not an address; write one like http://127.0.0.1:8000/v1") from None
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise Unfit(f"holds a name, a password or a `?` or `#` part, where keys are found; {_KEY_MEND}")
+    return text
 
 
 def _absolute(folder: Path, text: str) -> Path:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from factory import store
+from factory.own_folder import LOCK, refuse_foreign
 from schemas.chat import Completion
 from schemas.errors import DriftError, Fixable, SchemaError
 from schemas.manifest import PartFile, RunManifest, StageRecord
@@ -88,9 +89,10 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one process. The lock is the kernel's: a dead owner does not hold it. Raises Fixable."""
+        refuse_foreign(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self.root / ".lock", timeout=0).acquire()
+            held = FileLock(self.root / LOCK, timeout=0).acquire()
         except Timeout as error:
             raise Fixable(f"{self.root}: another process works on this run; wait for it, or stop it") from error
         except OSError as error:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,13 +158,16 @@ async def running(
 
 
 @asynccontextmanager
-async def serve(model: LocalModel, ref: ModelRef, machine: Machine, log: Path, say: Say) -> AsyncIterator[str]:
+async def serve(
+    model: LocalModel, ref: ModelRef, machine: Machine, log: Path, say: Say, withheld: Collection[str] = ()
+) -> AsyncIterator[str]:
     """A vLLM server for `model`, known to its clients as `ref.model`, for as long as the block lasts.
 
-    Yields the base URL, `http://127.0.0.1:PORT/v1`. Raises ModelError where no vLLM can run here, RecipeError where
-    `machine.port` is taken, and EngineUnavailable with the log's reason where the server does not come up.
+    `withheld`: environment variables that it must not see. Yields the base URL, `http://127.0.0.1:PORT/v1`. Raises
+    ModelError where no vLLM can run here, RecipeError where `machine.port` is taken, and EngineUnavailable with the
+    log's reason where the server does not come up.
     """
-    start = launch(model, ref, machine, choose_port(machine.port))
+    start = launch(model, ref, machine, choose_port(machine.port), withheld)
     say(f"vLLM: starting {ref.model} on port {start.port} (log: {log})")
     async with running(start, machine.start_timeout, log, say) as url:
         yield url

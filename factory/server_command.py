@@ -7,7 +7,7 @@ metadata and what the machine has from the operating system, because the factory
 import ctypes.util
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, distribution
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from factory.keys import keyless
 from factory.models import LocalModel
 from schemas.errors import ModelError
 from schemas.recipe import Machine, ModelRef
@@ -110,8 +111,11 @@ def _cpu_environment(machine: Machine, libraries: Sequence[str]) -> dict[str, st
     }
 
 
-def environment(engine: Engine, machine: Machine, libraries: Sequence[str]) -> dict[str, str]:
-    env = dict(os.environ) | {
+def environment(
+    engine: Engine, machine: Machine, libraries: Sequence[str], withheld: Collection[str] = ()
+) -> dict[str, str]:
+    """`withheld`: variables that hold keys for other servers; whatever is called a key is kept back anyway."""
+    env = keyless(os.environ, withheld) | {
         "HF_HUB_OFFLINE": "1",  # the weights are here already: a lookup could only fail or fetch something else
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -156,9 +160,9 @@ def arguments(engine: Engine, model: LocalModel, ref: ModelRef, machine: Machine
     ]
 
 
-def launch(model: LocalModel, ref: ModelRef, machine: Machine, port: int) -> Launch:
+def launch(model: LocalModel, ref: ModelRef, machine: Machine, port: int, withheld: Collection[str] = ()) -> Launch:
     """Everything needed to start a server for `model`. Raises ModelError where no vLLM can run here."""
     engine = installed_engine()
     libraries = preloads() if engine is Engine.CPU else []
     argv = arguments(engine, model, ref, machine, port)
-    return Launch(argv=tuple(argv), env=environment(engine, machine, libraries), port=port)
+    return Launch(argv=tuple(argv), env=environment(engine, machine, libraries, withheld), port=port)

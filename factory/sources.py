@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import httpx
 import pyarrow as pa
@@ -27,6 +27,7 @@ _SPLITS = {
     "validation": "validation valid val dev",
     "test": "test testing eval evaluation",
 }
+MAX_LINE = 32 * 2**20  # bytes; more than any model reads at once
 _BATCH = 1024  # rows held at a time
 
 Placed = tuple[str, Row]
@@ -61,7 +62,8 @@ def hub_dataset(source: Source) -> "datasets.Dataset":
 
     try:
         return datasets.load_dataset(source.dataset, source.config, split=source.split, revision=source.revision)
-    except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+        # A RuntimeError says that the dataset is a script, which would be a stranger's code: those are never run.
         reason = " ".join(str(error).split())
         raise SourceError(f"dataset {source.dataset}: split {source.split!r} cannot be loaded: {reason}") from error
 
@@ -99,11 +101,18 @@ def _file_rows(path: Path, source: Source) -> Iterator[Placed]:
 
 def _json_rows(path: Path) -> Iterator[Placed]:
     with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            place = f"{shown_path(path)}:{number}"
-            line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-            if line.strip():
-                yield place, json_row(line, place)
+        for number, line in bounded_lines(file, shown_path(path)):
+            yield (place := f"{shown_path(path)}:{number}"), json_row(line, place)
+
+
+def bounded_lines(file: BinaryIO, shown: str) -> Iterator[tuple[int, bytes]]:
+    """The lines that hold anything, with their numbers. Raises SourceError for one that no memory should hold."""
+    for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
+        if len(raw) > MAX_LINE:
+            raise SourceError(f"{shown}:{number}: longer than {MAX_LINE // 2**20} MiB; write one object a line")
+        line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+        if line.strip():
+            yield number, line
 
 
 def _not_json(constant: str) -> NoReturn:

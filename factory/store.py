@@ -6,6 +6,7 @@ columns nobody here knows, are read and written as Arrow batches (`foreign_*`).
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,7 +49,9 @@ ROW_TYPES: Mapping[Table, type[Row]] = {
     Table.DROPPED: Dropped,
     Table.TRUST: TrustFigure,
 }
-_LOOKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+SORTING = "2GB"  # of memory that an export may take, whatever its size
+_READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
 _ADAPTERS: Mapping[Table, TypeAdapter[Any]] = {
     table: TypeAdapter(list[row_type])  # type: ignore[valid-type]  # a type made from a value, as pydantic wants it
     for table, row_type in ROW_TYPES.items()
@@ -195,13 +198,16 @@ def write_catalog(path: Path, root: Path) -> None:
 
 def catalog_statements(root: Path) -> list[str]:
     """Views over the Parquet parts under `root`. A table without parts is an empty view with the right columns."""
-    statements = []
-    for table, schema in SCHEMAS.items():
-        statements.append(f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}")
-        for column in schema:
-            comment = _literal(column.metadata[b"comment"].decode())
-            statements.append(f"COMMENT ON COLUMN {table}.{column.name} IS {comment}")
-    return statements
+    comments = [
+        f"COMMENT ON COLUMN {table}.{column.name} IS {_literal(column.metadata[b'comment'].decode())}"
+        for table, schema in SCHEMAS.items()
+        for column in schema
+    ]
+    return views(root) + comments
+
+
+def views(root: Path) -> list[str]:
+    return [f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}" for table, schema in SCHEMAS.items()]
 
 
 def _select(root: Path, table: Table, schema: pa.Schema) -> str:
@@ -242,28 +248,67 @@ class Answer:
 
 def query(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
     """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable."""
+    with _tables(root) as connection:
+        return _asked(connection, sql, parameters)
+
+
+def queries(root: Path, statements: Sequence[str]) -> list[Answer]:
+    """Several at once: to open the tables takes longer than most questions. Raises Fixable."""
+    with _tables(root) as connection:
+        return [_asked(connection, sql, ()) for sql in statements]
+
+
+@contextmanager
+def _tables(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         try:
-            for statement in (*catalog_statements(root), *_confinement(root)):
+            for statement in (*views(root), *_confinement(root)):
                 connection.execute(statement)
-            asked = connection.extract_statements(sql)
-            if not asked:
-                return Answer((), ())
-            if any(statement.type not in _LOOKING for statement in asked):
-                raise Fixable(
-                    "query: only SELECT and its like are run here: the tables of a run are never written by hand"
-                )
-            cursor = connection.execute(sql, parameters)
-            return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
+            yield connection
         except duckdb.Error as error:
             raise Fixable(f"query: {' '.join(str(error).split())}") from error
+        except RecursionError:
+            raise Fixable("query: nested too deeply; write it flatter") from None
+
+
+def _asked(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> Answer:
+    asked = connection.extract_statements(sql)
+    if not asked:
+        return Answer((), ())
+    if not all(_only_looks(connection, statement.query) for statement in asked):
+        raise Fixable("query: only SELECT and its like are run here: the tables of a run are never written by hand")
+    cursor = connection.execute(sql, parameters)
+    return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
+
+
+def _only_looks(connection: duckdb.DuckDBPyConnection, statement: str) -> bool:
+    """Whether it is a SELECT throughout, or explains one.
+
+    Its type is not enough: EXPLAIN ANALYZE does what it explains, and a SELECT may begin WITH a COPY that writes.
+    """
+    explained = _EXPLAIN.fullmatch(statement.strip())
+    found = connection.execute("SELECT json_serialize_sql(?)", [explained[1] if explained else statement]).fetchone()
+    tree = json.loads(found[0]) if found else {"error": True}
+    return not tree["error"] and {kind for kind in _kinds(tree) if kind.endswith("_NODE")} <= _READING
+
+
+def _kinds(tree: object) -> Iterator[str]:
+    """Every `type` in a parsed statement."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("type"), str):
+            yield tree["type"]
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _kinds(part)
 
 
 def copy_query(root: Path, sql: str, target: Path) -> int:
     """Write what a query gives as one Parquet file, in flat memory. Returns the rows. Raises Fixable, StorageError."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect() as connection:
-        for statement in catalog_statements(root):
+    spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
+    with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
+        for statement in views(root):
             connection.execute(statement)
         try:
             copied = connection.execute(f"COPY ({sql}) TO {_literal(str(target))} (FORMAT parquet, COMPRESSION zstd)")
@@ -276,5 +321,7 @@ def copy_query(root: Path, sql: str, target: Path) -> int:
 def _confinement(root: Path) -> Iterable[str]:
     named = {f"{root.resolve()}/", f"{_escaped(root)}/"}  # the views' patterns are checked as they are written
     yield f"SET allowed_directories = [{', '.join(map(_literal, sorted(named)))}]"
+    yield f"SET temp_directory = {_literal(f'{root.resolve()}/.query')}"  # else the working folder may be read too
     yield "SET enable_external_access = false"
+    yield "SET python_enable_replacements = false"  # a table's name never means a variable of this program
     yield "SET lock_configuration = true"

@@ -20,6 +20,7 @@ from schemas.errors import RecipeError
 MAX_BYTES = 256 * 1024
 MAX_UNFOLDED = 500_000  # values and characters, once every alias has been put in place
 MAX_DEPTH = 32
+MAX_SAID = 40  # problems; a file with more of them is no recipe
 
 Location = tuple[int | str, ...]
 
@@ -115,7 +116,9 @@ class Tree:
         placed = sorted(
             (self._line(at), " ".join(".".join(map(str, at)).split()), text) for at, text in self.problems.items()
         )
-        return "\n".join(f"{self.file}:{line}: {name + ': ' if name else ''}{text}" for line, name, text in placed)
+        said = [f"{self.file}:{line}: {name + ': ' if name else ''}{text}" for line, name, text in placed[:MAX_SAID]]
+        more = [f"{self.file}: and {len(placed) - MAX_SAID} problems more"] if len(placed) > MAX_SAID else []
+        return "\n".join(said + more)
 
     def plain(self, node: yaml.Node, at: Location = ()) -> JsonValue:
         self.lines.setdefault(at, node.start_mark.line + 1)

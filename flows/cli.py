@@ -253,7 +253,7 @@ def exit_code(error: FactoryError) -> int:
 
 
 def _fail(line: str, code: int) -> None:
-    print(f"prefactory: {line}", file=sys.stderr)
+    print(f"prefactory: {show.clean(line).plain}", file=sys.stderr)  # a server's words may be in it
     sys.exit(code)
 
 

@@ -23,6 +23,7 @@ from factory.engine import Engine
 from factory.engines import EngineRoom, digest_of, model_refs
 from factory.gold import Accuracy, weights_document
 from factory.judge_probe import JudgeProbe, probe_judge
+from factory.keys import key_names
 from factory.opening import cache_folder, jury_of
 from factory.progress import Progress
 from factory.recipe_file import read_recipe
@@ -132,7 +133,8 @@ def _calibrated(recipe: Recipe, gold: str, pairs: tuple[GoldPair, ...], progress
 
 async def _each_panel(recipe: Recipe, jury: dict[str, Judge], ask: _Ask, progress: Progress) -> None:
     """Give the judges that can be heard together to `ask`, panel by panel; a local server is started for each."""
-    async with EngineRoom(RunFolder(run_folder(recipe)), recipe.machine, cache_folder(), progress) as room:
+    run, keys = RunFolder(run_folder(recipe)), key_names(recipe)
+    async with EngineRoom(run, recipe.machine, cache_folder(), progress, keys) as room:
         for panel in panels(recipe, recipe.jury.seats):
             await ask([(jury[one.seat], await room.engine(one.model or recipe.policy), one) for one in panel])
 

@@ -10,11 +10,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import httpx
 
 from factory.guard import guarded
+from factory.keys import keyless
 from factory.server import choose_port
 from schemas.errors import EngineUnavailable
 
@@ -23,10 +25,13 @@ TIMEOUT = 180.0  # seconds until it must be up
 _APP = "prefect.server.api.server:create_app"
 
 
-async def start(log: Path) -> str:
-    """Start it and wait until it answers: the address of its API. It ends with this process. Raises EngineUnavailable."""
+async def start(log: Path, withheld: Collection[str]) -> str:
+    """Start it and wait until it answers: the address of its API. It ends with this process. Raises EngineUnavailable.
+
+    `withheld`: environment variables that hold keys for other servers, which it must not see.
+    """
     port = choose_port(None)
-    process = _spawn(port, log)
+    process = _spawn(port, log, withheld)
     atexit.register(_stop, process)
     url = f"http://127.0.0.1:{port}/api"
     began = time.monotonic()
@@ -38,7 +43,7 @@ async def start(log: Path) -> str:
     return url
 
 
-def _spawn(port: int, log: Path) -> "subprocess.Popen[bytes]":
+def _spawn(port: int, log: Path, withheld: Collection[str]) -> "subprocess.Popen[bytes]":
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", _APP, "--host", "127.0.0.1", "--port", str(port)]
     with log.open("ab") as sink:
@@ -47,7 +52,8 @@ def _spawn(port: int, log: Path) -> "subprocess.Popen[bytes]":
             stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            env=os.environ
+            env=keyless(os.environ, withheld)
+            | {name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}  # its own
             | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
             start_new_session=True,  # Ctrl-C is ours to handle: it must not reach the server behind our back
         )

@@ -11,9 +11,10 @@ from factory import deciding, shards, store
 from factory.engine import Engine
 from factory.engines import EngineRoom, refuse_what_is_ignored
 from factory.export import export
-from factory.figures import figures
+from factory.figures import tally
 from factory.gate import Gate
 from factory.identity import Stage
+from factory.keys import key_names
 from factory.opening import Opened, cache_folder
 from factory.prompts import collect
 from factory.rollouts import Policy
@@ -161,7 +162,7 @@ class Round:
         """Bring manifest and catalog up to what lies on disk."""
         run, before = self.work.run, self.work.run.manifest()
         assert before is not None, "open_run has written it"
-        counted = figures(run.root)
+        counted = tally(run.root)
         manifest = before.model_copy(
             update={
                 "updated": now(),
@@ -190,7 +191,8 @@ async def make_round(
     `gate`: for callers that may want to close it.
     """
     work = opened.work
-    gate = gate or gate_of(work)
-    async with gate.at_work(), EngineRoom(work.run, work.recipe.machine, cache_folder(), work.progress, gate) as room:
+    recipe, gate = work.recipe, gate or gate_of(work)
+    opening = EngineRoom(work.run, recipe.machine, cache_folder(), work.progress, key_names(recipe), gate)
+    async with gate.at_work(), opening as room:
         manifest = await Round(opened, room, runner, gate, offline=offline).go(last)
         return manifest, room.sent

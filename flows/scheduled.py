@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory.gate import Gate
+from factory.keys import key_names
 from factory.opening import Opened, cache_folder
 from factory.shards import Free
 from flows.plain import PlainRunner, Step
@@ -91,6 +92,6 @@ async def as_flow(
         taken_over()
         await do(PrefectRunner(recipe.machine.shards_in_flight, gate))
 
-    url = os.environ.get("PREFECT_API_URL") or await start(opened.work.run.log_path("prefect"))
+    url = os.environ.get("PREFECT_API_URL") or await start(opened.work.run.log_path("prefect"), key_names(recipe))
     with temporary_settings({PREFECT_API_URL: url}):
         await round_flow()

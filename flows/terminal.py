@@ -1,4 +1,7 @@
-"""What a person sees while it works: bars on a terminal, plain lines with a time in a log."""
+"""What a person sees while it works: bars on a terminal, plain lines with a time in a log.
+
+The rule that must not break: a line may hold a server's or a model's words, so it is cleaned before the terminal reads it.
+"""
 
 import sys
 import time
@@ -10,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from factory.progress import Progress
+from flows.show import clean
 
 EVERY = 10.0  # seconds between two lines of one phase in a log
 
@@ -22,7 +26,7 @@ class PlainLines:
         self._phases: dict[str, tuple[int, int, float]] = {}  # done, total, when last said
 
     def say(self, line: str) -> None:
-        print(f"[{time.monotonic() - self._began:6.1f} s] {line}", file=sys.stderr, flush=True)
+        print(f"[{time.monotonic() - self._began:6.1f} s] {clean(line).plain}", file=sys.stderr, flush=True)
 
     def begin(self, phase: str, total: int) -> None:
         self._phases[phase] = (0, total, time.monotonic())
@@ -50,7 +54,7 @@ class LiveBars:
         self._tasks: dict[str, TaskID] = {}
 
     def say(self, line: str) -> None:
-        self._bars.console.print(line, markup=False, highlight=False, style="dim")
+        self._bars.console.print(clean(line), style="dim")
 
     def begin(self, phase: str, total: int) -> None:
         self._tasks[phase] = self._bars.add_task(phase, total=total)

@@ -6,6 +6,12 @@ into a Completion; nothing else does.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+# Engines write -Infinity for a token that the grammar forbids. Kept as null, pydantic's default, it could not be read back.
+_KEPT = ConfigDict(ser_json_inf_nan="strings")
 
 
 class Role(StrEnum):
@@ -69,6 +75,7 @@ class Request:
 class TokenAlternative:
     """A token that could have stood at a position, with its natural-log probability."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _KEPT
     token: str
     logprob: float
 
@@ -77,6 +84,7 @@ class TokenAlternative:
 class Completion:
     """One answer as the engine gave it. Token ids are None where the engine does not return them."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _KEPT
     request_id: str
     text: str
     finish_reason: str

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from schemas.engine_arguments import refusal
+
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -21,6 +23,15 @@ def _http_address(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_http_address)]
+
+
+def _harmless(arguments: list[str]) -> list[str]:
+    if problem := refusal(arguments):
+        raise ValueError(problem)
+    return arguments
+
+
+EngineArguments = Annotated[list[str], AfterValidator(_harmless)]
 
 
 class Section(BaseModel):
@@ -218,7 +229,7 @@ class Machine(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: int | None = Field(default=None, ge=1)  # CPU only; None: every core
     kv_cache_gib: int = Field(default=2, ge=1)  # CPU only
-    engine_args: list[str] = []  # passed on to vLLM as they are
+    engine_args: EngineArguments = []  # passed on to vLLM as they are
 
 
 class Recipe(Section):

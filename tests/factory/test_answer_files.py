@@ -131,6 +131,16 @@ def test_read_rows_file_that_is_cut_off_is_refused(tmp_path: Path, cut: int) -> 
     assert "a.jsonl.gz" in refusal(tmp_path / "a.jsonl.gz")
 
 
+def test_read_rows_packed_line_without_end_is_refused_before_it_is_held(tmp_path: Path) -> None:
+    """What is small on the disk and has no end in memory."""
+    with gzip.open(tmp_path / "x.jsonl.gz", "wb", compresslevel=1) as file:
+        file.write(b'{"text": "fine"}\n')
+        for _ in range(40):
+            file.write(b"[" * 2**20)
+
+    assert refusal(tmp_path / "x.jsonl.gz").endswith("x.jsonl.gz:2: longer than 32 MiB; write one object a line")
+
+
 def test_column_types_are_arrows_or_unknown(tmp_path: Path) -> None:
     rows: Sequence[Mapping[str, object]] = [{"text": "a"}, {"text": "b", "n": 1}]
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "a.parquet")

@@ -155,6 +155,48 @@ def test_read_recipe_key_variable_must_be_set_and_a_pasted_key_is_not_shown(
     assert "hunter2" not in refusals(write(text.replace("api_key_env: NAME", "api_key: hunter2")))[0]
 
 
+PLANTED = "sk-proj-Pl4nted0123456789"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("model: some/model", f"model: some/model\n  api_key: {PLANTED}", "the variable's name as `api_key_env`"),
+        ("model: some/model", "model: m\n  api_key: hunter2-hunter2", "did you mean `api_key_env`"),
+        ("model: some/model", f"model: m\n  api_key_env: {PLANTED}", "the variable's name as `api_key_env`"),
+        ("model: some/model", "model: m\n  api_key_env: hunter2-hunter2", "is not the name of a variable"),
+        ("model: some/model", "model: m\n  api_key_env: AKIAIOSFODNN7EXAMPLE", "looks like a key"),
+        ("model: some/model", "model: m\n  api_key_env: 3f2a9c3f2a9c3f2a9c", "is not the name of a variable"),
+        ("model: some/model", "model: m\n  urls: ['https://hunter2-hunter2@a.example/v1']", "a name, a password"),
+        ("model: some/model", "model: m\n  urls: ['https://u:hunter2-hunter2@a.example/v1']", "a name, a password"),
+        ("model: some/model", "model: m\n  urls: ['https://a.example/v1?key=hunter2-hunter2']", "where keys are found"),
+        ("model: some/model", "model: m\n  urls: ['https://a.example/v1#hunter2-hunter2']", "where keys are found"),
+        ("model: some/model", "model: m\n  urls: ['https://a.example:hunter2-hunter2/v1']", "is not an address"),
+        ("model: some/model", f"model: m\n  urls: ['https://a.example/{PLANTED}/v1']", "looks like a key"),
+        ("model: some/model", f"model: m\n  revision: {PLANTED}", "looks like a key"),
+        ("model: some/model", f"model: m\n  {PLANTED}: 1", "unknown key"),
+        ("model: some/model", f"model: *{PLANTED}", "undefined alias"),
+        ("name: demo", f"name: {PLANTED}", "looks like a key"),
+        ("name: demo", f"name: demo\nseed: '{PLANTED}'", "looks like a key"),
+        ("name: demo", f"name: demo\nmachine: {{engine_args: [--api-key, {PLANTED}]}}", "looks like a key"),
+        ("name: demo", "name: demo\nmachine: {engine_args: [--api-key, hunter2-hunter2]}", "`--api-key` is not among"),
+    ],
+)
+def test_read_recipe_key_in_the_recipe_is_refused_and_not_repeated(write: Write, old: str, new: str, said: str) -> None:
+    refused = "\n".join(refusals(write(SMALLEST.replace(old, new))))
+
+    assert said in refused
+    for planted in (PLANTED, "hunter2", "AKIA", "3f2a9c"):
+        assert planted not in refused
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/x", ".", "..", ".hidden", "a/b", "a\\b", "a b", "a\\n", "~", "a\u2028", "x" * 65, "-rf", "é"]
+)
+def test_read_recipe_name_that_could_lead_elsewhere_is_refused(write: Write, name: str) -> None:
+    assert any(": name: got" in line for line in refusals(write(SMALLEST.replace("demo", f'"{name}"'))))
+
+
 @pytest.mark.parametrize(
     ("text", "refusal"),
     [
@@ -177,6 +219,13 @@ def test_read_recipe_unusable_file_is_one_line(write: Write, text: str, refusal:
     (said,) = refusals(write(text))
 
     assert said.startswith(refusal)
+
+
+def test_read_recipe_problems_without_end_are_cut_short(write: Write) -> None:
+    said = refusals(write(SMALLEST + "".join(f"key{number}: 1\n" for number in range(500))))
+
+    assert len(said) == 41
+    assert said[-1].endswith("and 460 problems more")
 
 
 def test_read_recipe_not_utf8_names_the_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run folder: who may work in it, and what counts as done."""
 
+import math
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from factory.run import Journal, RunFolder, refuse_drift, versions
-from schemas.chat import Completion
+from schemas.chat import Completion, TokenAlternative
 from schemas.errors import DriftError, Fixable, SchemaError, StorageError
 from schemas.manifest import PartFile, Provenance, RunManifest, StageRecord
 from schemas.rows import Dropped, DropReason
@@ -56,6 +57,69 @@ def holder(run: RunFolder) -> "subprocess.Popen[str]":
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
+
+
+def test_locked_folder_that_is_no_run_is_refused_and_left_alone(run: RunFolder) -> None:
+    run.root.mkdir()
+    (run.root / "thesis.tex").write_text("mine")
+
+    with pytest.raises(Fixable, match="holds something that is no run"), run.locked():
+        pytest.fail("it was taken")
+
+    assert [path.name for path in run.root.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "made", ["nothing", "an empty folder", "logs", "a run", "a run that was copied without its lock"]
+)
+def test_locked_new_folder_and_run_are_taken(run: RunFolder, made: str) -> None:
+    if made != "nothing":
+        run.root.mkdir()
+    if made == "logs":
+        (run.root / "logs").mkdir()
+    if made.startswith("a run"):
+        run.write_manifest(a_manifest())
+    if made == "a run":
+        (run.root / ".lock").touch()
+
+    with run.locked():
+        assert run.root.is_dir()
+
+
+LINKS = [
+    ".lock",
+    "logs",
+    "logs/server-x.log",
+    "export",
+    "round=0",
+    "round=0/pairs",
+    "round=0/_journal/rollouts-0.jsonl",
+]
+
+
+@pytest.mark.parametrize("link", [*LINKS, "recipe.yaml"])
+def test_locked_link_in_the_folder_is_refused_and_what_it_leads_to_left_alone(
+    run: RunFolder, tmp_path: Path, link: str
+) -> None:
+    run.root.mkdir()
+    run.write_manifest(a_manifest())
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("mine")
+    (run.root / link).parent.mkdir(parents=True, exist_ok=True)
+    (run.root / link).symlink_to(tmp_path / "outside" / ("" if link.count(".") == 0 else "file"))
+
+    with pytest.raises(Fixable, match="a link, through which"), run.locked():
+        pytest.fail("it was taken")
+
+    assert (tmp_path / "outside" / "file").read_text() == "mine"
+
+
+def test_locked_run_folder_that_is_a_link_itself_is_the_users_own(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    run.root.symlink_to(tmp_path / "large disk")
+
+    with run.locked():
+        assert (tmp_path / "large disk" / ".lock").exists()
 
 
 def test_locked_second_process_is_refused_until_the_first_has_ended(run: RunFolder) -> None:
@@ -242,3 +306,16 @@ def test_journal_counts_no_line_twice(run: RunFolder) -> None:
     journal.append(Completion("r", "two", "stop"))
 
     assert Journal(path).kept == {"r": Completion("r", "two", "stop")}
+
+
+def test_journal_reply_with_forbidden_tokens_is_not_lost(run: RunFolder) -> None:
+    """They come back as -Infinity from some engines, and JSON has no word for it."""
+    alternatives = (TokenAlternative("7", -0.1), TokenAlternative("The", -math.inf))
+    journal = run.journal("verdicts", 0, "f")
+    journal.append(Completion("r", "7", "stop", first_token=alternatives))
+    journal.append(Completion("s", "", "stop", reward=math.inf))
+
+    kept = run.journal("verdicts", 0, "f").kept
+
+    assert kept["r"].first_token == alternatives
+    assert kept["s"].reward == math.inf

@@ -313,3 +313,12 @@ def test_engine_is_the_build_that_is_installed(versions: dict[str, str], gpu: bo
 def test_engine_that_cannot_run_here_is_refused_with_the_other_way(versions: dict[str, str], words: str) -> None:
     with pytest.raises(ModelError, match=rf"{words}.*`policy\.urls` of the recipe"):
         installed_engine(versions.get, lambda: False)
+
+
+def test_environment_holds_no_key_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAMED_BY_THE_RECIPE", "planted")
+    monkeypatch.setenv("OPENAI_API_KEY", "planted")
+    monkeypatch.setenv("VLLM_API_KEY", "planted")  # vLLM would ask for it, and no request to a local server has one
+
+    for engine in Engine:
+        assert "planted" not in environment(engine, Machine(), [], {"NAMED_BY_THE_RECIPE"}).values()

@@ -1,6 +1,8 @@
 """What can be read as prompts, and what is refused, with its place and the mend."""
 
 import json
+import os
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.raw_prompts import RawPrompt, read_row
-from factory.sources import read_source, source_files
+from factory.sources import MAX_LINE, read_source, source_files
 from schemas.chat import Message, Role
 from schemas.errors import SourceError
 from schemas.recipe import Source
@@ -209,6 +211,48 @@ def test_read_source_file_without_rows_is_refused(tmp_path: Path, content: bytes
     (tmp_path / "x.jsonl").write_bytes(content)
 
     assert refusal(Source(path=tmp_path / "x.jsonl")) == f"{tmp_path}/x.jsonl: holds no prompts"
+
+
+def test_read_source_line_without_end_is_refused_before_it_is_held(tmp_path: Path) -> None:
+    """One of many gigabytes: a sparse file."""
+    with (tmp_path / "x.jsonl").open("wb") as file:
+        file.write(b'{"prompt": "fine"}\n')
+        file.truncate(20 * 2**30)
+    tracemalloc.start()
+
+    said = refusal(Source(path=tmp_path / "x.jsonl"))
+
+    assert said == f"{tmp_path}/x.jsonl:2: longer than 32 MiB; write one object a line"
+    assert tracemalloc.get_traced_memory()[1] < 8 * MAX_LINE
+    tracemalloc.stop()
+
+
+def test_read_source_long_line_is_read(tmp_path: Path) -> None:
+    assert len(texts(jsonl(tmp_path, {"prompt": "x" * (20 * 2**20)}))[0]) == 20 * 2**20
+
+
+def test_read_source_folder_of_links_and_pipes_is_read_and_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    jsonl(tmp_path, {"prompt": "a"})
+    (folder / "a.jsonl").symlink_to(tmp_path / "x.jsonl")  # as the hub's own cache is made of links
+    (folder / "round").symlink_to(folder)
+    (folder / "b.jsonl").symlink_to(folder / "b.jsonl")
+    os.mkfifo(folder / "c.jsonl")
+
+    assert texts(Source(path=folder)) == ["a"]
+
+
+@pytest.mark.parametrize("named", ["set", "set/set.py"])
+def test_read_source_dataset_that_is_a_script_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "set.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert "scripts are no longer supported" in refusal(Source(dataset=f"./{named}"))
+    assert not (tmp_path / "was run").exists()
 
 
 def test_read_source_place_is_short_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -329,16 +329,79 @@ def test_query_parameters_are_values_and_never_sql(root: Path) -> None:
         "SET allowed_directories = ['/']",
         "RESET allowed_directories",
         "SELECT * FROM 'http://127.0.0.1:1/x.parquet'",
+        "SELECT * FROM read_csv('https://127.0.0.1:1/x.csv')",
+        "SELECT * FROM read_blob('s3://bucket/x')",
+        "SELECT * FROM read_text('file:///etc/passwd')",
+        "SELECT * FROM read_text('{root}/link')",
+        "SELECT * FROM read_text('{root}/folder/secret')",
+        "SELECT * FROM read_text('{root}/folder/../../secret')",
+        "SELECT * FROM glob('{root}/../*')",
+        "SELECT * FROM glob('{root}/folder/*')",
+        "SELECT * FROM read_text(['{root}/manifest.json', '/etc/passwd'])",
+        "SELECT * FROM read_text('/proc/self/environ')",
+        "SELECT * FROM read_json('/proc/self/environ')",
+        "SELECT * FROM sniff_csv('/etc/passwd')",
+        "SELECT * FROM parquet_metadata('/etc/passwd')",
+        "SELECT * FROM glob('{cwd}/.tmp/*')",
+        "DESCRIBE SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT getenv('HOME')",
+        "SELECT * FROM duckdb_secrets()",
+        "SELECT * FROM duckdb_extensions()",
+        "SELECT * FROM sqlite_scan('/etc/x', 'y')",
+        "SELECT * FROM query('COPY (SELECT 1) TO ''{outside}''')",
+        "SELECT * FROM asked",
+        "SELECT * FROM enable_logging()",
+        "CREATE SECRET (TYPE s3)",
+        "CREATE TABLE t AS SELECT 1",
+        "PRAGMA database_list",
+        "PRAGMA enable_profiling",
+        "CALL pragma_version()",
+        "IMPORT DATABASE '{root}'",
+        "UPDATE EXTENSIONS",
+        "PREPARE asked AS SELECT 1",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{root}/new.csv'",
+        "/**/ EXPLAIN ANALYZE COPY (SELECT 1) TO '{root}/new.csv'",
+        "EXPLAIN (ANALYZE) COPY (SELECT 1) TO '{root}/new.csv'",
+        "EXPLAIN /* /* */ SELECT 1 --*/ ANALYZE COPY (SELECT 1) TO '{root}/new.csv'",
+        "WITH a AS (COPY (SELECT 1) TO '{root}/new.csv') SELECT * FROM a",
+        "EXPLAIN ANALYZE WITH a AS (COPY (SELECT 1) TO '{root}/new.csv') SELECT * FROM a",
+        "WITH a AS (SELECT 1), b AS (COPY (FROM a) TO '{root}/new.csv') SELECT * FROM a UNION ALL FROM b",
+        "SELECT 1; WITH a AS (COPY (SELECT 1) TO '{root}/new.csv') SELECT * FROM a",
+        "SELECT 1; COPY (SELECT 1) TO '{root}/new.csv'",
+        "SELECT " + "1 + " * 900 + "1",
     ],
 )
 def test_query_can_only_look_and_only_at_the_run(root: Path, tmp_path: Path, sql: str) -> None:
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "outer" / "secret").write_text("secret")
     (tmp_path / "secret").write_text("secret")
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "folder").symlink_to(tmp_path / "outer")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     with pytest.raises(Fixable, match=r"^query: "):
-        store.query(root, sql.format(root=root, outside=tmp_path / "outside"))
+        store.query(root, sql.format(root=root, outside=tmp_path / "outside", cwd=Path.cwd()))
 
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "EXPLAIN SELECT 1",
+        "explain analyze SELECT count(*) FROM prompts",
+        "WITH a AS MATERIALIZED (SELECT 1 AS x) SELECT * FROM a UNION ALL SELECT 2 ORDER BY x",
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 3) SELECT max(n) FROM t",
+        "SELECT (SELECT count(*) FROM pairs), list_transform([1], lambda x: x + 1)",
+        "FROM prompts SELECT prompt_id",
+        "SUMMARIZE prompts",
+        "DESCRIBE pairs",
+        "SHOW TABLES",
+        "VALUES (1); SELECT 2",
+    ],
+)
+def test_query_every_way_to_look_is_open(root: Path, sql: str) -> None:
+    assert store.query(root, sql).rows
 
 
 @pytest.mark.parametrize("sql", ["SELEC 1", "SELECT nothing FROM prompts", "SELECT\n1/\n'x'", "SELECT 1; SELEC 2"])

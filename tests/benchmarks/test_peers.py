@@ -1,0 +1,119 @@
+"""What the benchmark of peers counts, against a server that is no model."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from benchmarks.peers import (
+    AT_ONCE,
+    SAMPLES,
+    Arm,
+    Killed,
+    Proxy,
+    Seen,
+    Timed,
+    killed,
+    own_arm,
+    prompts_of,
+    ratio,
+    table,
+    timed,
+)
+from factory.models import DEFAULT_MODEL
+from tests.fake_engine import FakeEngine, slowly, whenever
+from tests.fake_engine import Seen as Asked
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def engine(fake_engine: FakeEngine) -> FakeEngine:
+    fake_engine.model = DEFAULT_MODEL
+    return fake_engine
+
+
+def through(engine: FakeEngine, prompts: list[str], do: Callable[[Proxy], Awaitable[T]]) -> T:
+    async def main() -> T:
+        async with Proxy(engine.url, prompts) as proxy:
+            return await do(proxy)
+
+    return asyncio.run(main())
+
+
+def source_of(folder: Path, prompts: list[str]) -> Path:
+    path = folder / "prompts.jsonl"
+    path.write_text("".join(f'{{"prompt": "{prompt}"}}\n' for prompt in prompts))
+    return path
+
+
+def test_timed_own_arm_is_counted_answer_by_answer_without_the_probe(engine: FakeEngine, tmp_path: Path) -> None:
+    prompts = ["one [ends]", "two [ends]"]
+    source = source_of(tmp_path, prompts)
+
+    found = through(
+        engine, prompts, lambda proxy: timed(own_arm(tmp_path, source, proxy.url, 99), proxy, 12, tmp_path / "log")
+    )
+
+    assert (found.arm, found.answers) == ("prefactory", 12)
+    assert 0 < found.stage_s < found.whole_s
+
+
+def test_killed_own_arm_keeps_what_came_and_asks_for_the_rest(engine: FakeEngine, tmp_path: Path) -> None:
+    prompts = [f"{number} [ends]" for number in range(30)]
+    source = source_of(tmp_path, prompts)
+    answered = 0
+
+    def late(seen: Asked) -> bool:
+        nonlocal answered
+        answered += seen.asked in prompts
+        return seen.asked in prompts and answered > 60
+
+    engine.faults = whenever(late, slowly(1.0))
+
+    found = through(
+        engine, prompts, lambda proxy: killed(own_arm(tmp_path, source, proxy.url, 99), proxy, 180, tmp_path / "log")
+    )
+
+    assert found.finished
+    assert found.given_at_kill >= 90
+    assert 0 < found.kept <= 180
+    assert found.asked_again <= 2 * AT_ONCE
+
+
+def test_timed_arm_that_fails_says_its_last_words(engine: FakeEngine, tmp_path: Path) -> None:
+    arm = Arm("broken", (sys.executable, "-c", "raise SystemExit('no such option')"), {})
+
+    with pytest.raises(RuntimeError, match="gave 0 of 6 answers: no such option"):
+        through(engine, ["a"], lambda proxy: timed(arm, proxy, 6, tmp_path / "log"))
+
+
+def test_killed_arm_that_ends_by_itself_is_not_waited_for(engine: FakeEngine, tmp_path: Path) -> None:
+    arm = Arm("broken", (sys.executable, "-c", "raise SystemExit('no such option')"), {})
+
+    with pytest.raises(RuntimeError, match="ended before it could be killed: no such option"):
+        through(engine, ["a"], lambda proxy: killed(arm, proxy, 6, tmp_path / "log"))
+
+
+def test_ratio_is_by_token_and_prefactory_is_one() -> None:
+    own = Timed("prefactory", 120, 4000, 40.0, 60.0, 100.0)
+    other = Timed("datatrove", 120, 5000, 100.0, 120.0, 50.0)
+
+    assert [ratio(one, [own, other]) for one in (own, other)] == [1.0, 2.0]
+    assert ratio(other, [other]) is None
+
+
+def test_table_has_a_row_for_each_arm_that_was_timed() -> None:
+    timed_row = {"arm": "a", "answers": 6, "tokens": 9, "stage_s": 1.0, "tokens_per_s": 9.0, "stage_ratio": 1.0}
+    kill_row = {"arm": "a", "given_at_kill": 3, "kept": 3, "asked_again": 1, "finished": True}
+
+    assert table({"timed": [timed_row], "killed": [kill_row]}).row_count == 1
+    assert Seen().enough > Killed("a", 6, 3, 3, 1, True).wanted
+
+
+def test_prompts_are_the_shipped_ones() -> None:
+    assert len(set(prompts_of(20))) == 20
+    assert SAMPLES == 6
