@@ -1,6 +1,7 @@
 """What the factory costs on a real engine: its rollout stage against a bare script that sends the same requests.
 
-    python -m benchmarks.overhead           six pairs of runs on a vLLM server that is started for it
+    python -m benchmarks.overhead           twelve pairs of runs on a vLLM server that is started for it, or as many as
+                                            can be had in six minutes, and at least one
     python -m benchmarks.overhead --quick   three shorter pairs
 
 Both send the same bodies to the same server with as many in flight. The factory also probes nothing here, but plans, keeps
@@ -19,6 +20,7 @@ import argparse
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +51,7 @@ from schemas.recipe import Machine, ModelRef, Recipe
 PROMPTS = Path(__file__).parent.parent / "data" / "prompts"
 CONCURRENCY = 32
 GOAL = 1.05
+PATIENCE = 360.0  # seconds for all pairs
 SHARD_SIZES = (2, 8, 32)  # in turn: small shards must cost no more than large ones
 
 
@@ -237,7 +240,10 @@ async def main(load: Load) -> None:
             await bare_arm(url, bodies(warm, wire))  # what the server makes at first use
             await factory_arm(warm)  # and what we do
             pairs: list[Pair] = []
+            began = time.monotonic()
             for number in range(load.pairs):
+                if number and (time.monotonic() - began) * (1 + 1 / number) > PATIENCE:
+                    break  # one more would take too long
                 pairs.append(await measured(url, folder, load, number, wire))
                 console.print(f"pair {number + 1} of {load.pairs}: {pairs[-1].ratio:.3f}")
     Console(width=140).print(table(pairs))
@@ -247,4 +253,4 @@ async def main(load: Load) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description="The factory's own cost.")
     parser.add_argument("--quick", action="store_true", help="three short pairs")
-    asyncio.run(main(Load(3, 8, 8) if parser.parse_args().quick else Load(6, 16, 16)))
+    asyncio.run(main(Load(3, 8, 8) if parser.parse_args().quick else Load(12, 16, 16)))
