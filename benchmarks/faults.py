@@ -1,6 +1,6 @@
 """What a whole run makes of a server that misbehaves: every fault alone, and all of them together.
 
-    python -m benchmarks.faults            60 prompts, each fault of the list alone, then all of them mixed
+    python -m benchmarks.faults            40 prompts, each fault of the list alone, then all of them mixed
     python -m benchmarks.faults --quick    12 prompts, four faults and the mix: under a minute
 
 A run of rollouts, three judges and pairs goes against a server of the tests that says the same to the same question, so that
@@ -251,7 +251,7 @@ def figures(rows: Sequence[Ended]) -> dict[str, object]:
 
 
 def main(options: argparse.Namespace) -> None:
-    console, prompts = Console(stderr=True), 12 if options.quick else 60
+    console, prompts = Console(stderr=True), 12 if options.quick else 40
     first, right = measure(UNDISTURBED, (), prompts, None)
     rows = [first]
     alone = QUICK if options.quick else tuple(FAULTS)

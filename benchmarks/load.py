@@ -2,6 +2,7 @@
 
     python -m benchmarks.load            5,000 and 50,000 prompts, six requests each
     python -m benchmarks.load --quick    500 and 3,000 prompts: under a minute
+    python -m benchmarks.load --prompts 5000 20000
 
 A server of the tests answers on loopback, on a core of its own, as fast as it can (`tests.fake_engine`). The client is the
 stage as a run has it: the engine's windows, the journal of each shard, loop detection, Parquet parts and records. It runs in
@@ -214,7 +215,7 @@ def main(options: argparse.Namespace) -> None:
         stage, recipe = options.client
         print(json.dumps(asdict(client(stage, Path(recipe)))))
         return
-    rows = [measure(count) for count in (QUICK if options.quick else SIZES)]
+    rows = [measure(count) for count in (QUICK if options.quick else options.prompts)]
     Console(width=140).print(table(rows))
     print(json.dumps(figures(rows)))
 
@@ -222,5 +223,8 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description="The client at full speed.")
     parser.add_argument("--quick", action="store_true", help="fewer prompts: under a minute")
+    parser.add_argument(
+        "--prompts", nargs="+", type=int, default=SIZES, metavar="N", help="how many prompts, size by size"
+    )
     parser.add_argument("--client", nargs=2, metavar=("STAGE", "RECIPE"), help="for the benchmark itself")
     main(parser.parse_args())

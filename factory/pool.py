@@ -180,7 +180,7 @@ class Pool:
                 self._start(self._pause(replica, min(error.seconds, LONGEST_PAUSE)), self._pausing)
             return
         if isinstance(error, EngineTimeout):
-            replica.window.turned_away(epoch)
+            replica.window.timed_out(epoch)
         replica.strikes += 1
         if isinstance(error, Unreached) or replica.strikes >= STRIKES:
             self.put_out(replica, error)

@@ -48,7 +48,10 @@ class Window(Protocol):
         """A request sent in `epoch` was answered at `now`; `full`: every place was taken."""
 
     def turned_away(self, epoch: int) -> None:
-        """A request sent in `epoch` was too much for the server, or came to no end."""
+        """A request sent in `epoch` was too much for the server, which said so."""
+
+    def timed_out(self, epoch: int) -> None:
+        """A request sent in `epoch` came to no end."""
 
     def told(self, load: Load, in_flight: int) -> None:
         """The server says how it fares, with so many requests of ours in it."""
@@ -75,6 +78,9 @@ class ToldWindow:
     def turned_away(self, epoch: int) -> None:
         if epoch == self.epoch:
             self.size, self.epoch = max(1.0, self.size * CUT), self.epoch + 1
+
+    def timed_out(self, epoch: int) -> None:
+        """Says nothing either: a server that is buried has many waiting in it."""
 
     def told(self, load: Load, in_flight: int) -> None:
         """Nothing waits and all places are taken: a quarter more. More waits than is wanted: less, by our share of it."""
@@ -178,6 +184,9 @@ class FeltWindow:
             return
         self.trying, self.size, self.rested = Trying.NOTHING, max(1.0, self.size * CUT), 0
         self._next_epoch()
+
+    def timed_out(self, epoch: int) -> None:
+        self.turned_away(epoch)
 
     def told(self, load: Load, in_flight: int) -> None:
         """Servers of this kind say nothing."""

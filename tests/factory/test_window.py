@@ -37,6 +37,13 @@ def test_window_many_requests_turned_away_at_once_shrink_it_once(window: Window)
     assert window.places == int(before * CUT)
 
 
+@pytest.mark.parametrize(("window", "places"), [(ToldWindow(8), 8), (FeltWindow(8), 5)])
+def test_window_timeout_counts_where_the_server_does_not_say_how_it_fares(window: Window, places: int) -> None:
+    window.timed_out(window.epoch)
+
+    assert window.places == places
+
+
 # Told
 
 
