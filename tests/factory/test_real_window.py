@@ -58,8 +58,8 @@ def test_window_of_a_real_server_closes_to_its_room_and_a_few_that_wait(tmp_path
     print([(load.running, load.waiting, round(load.cache, 3)) for load in loads])  # noqa: T201  # what it said, for a reader
 
     busy = [load for load in loads if load.running]
-    assert max(load.waiting for load in busy[:2]) > ROOM  # it began at the ceiling
+    assert max(load.waiting for load in busy) > ROOM  # it began at the ceiling
     settled = [load for load in busy[4:] if load.running == ROOM]
     assert len(settled) >= 3
     assert max(load.running for load in busy) == ROOM
-    assert all(load.waiting <= 2 * ROOM for load in settled[len(settled) // 2 :])
+    assert all(load.waiting <= ROOM for load in settled[len(settled) // 2 :])
