@@ -28,12 +28,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attack_texts import ATTACKS, HELD_OUT, ORDINARY, PLEAS, Attack, Kind
-from factory.engine import Engine, http_client
+from factory.engine import Engine
 from factory.figures import wilson
 from factory.models import DEFAULT_MODEL, resolve_model
 from factory.opening import cache_folder
 from factory.probe import probe
 from factory.server import serve
+from factory.transport import http_client
 from judges.injections import looks_injected
 from judges.pointwise import ONE_DIGIT, QUESTION, PointwiseJudge
 from judges.quoting import ANSWER_CHARS, shortened

@@ -23,7 +23,6 @@ from factory.answer_columns import Wanted
 from factory.answer_files import answer_files
 from factory.answer_output import check_output
 from factory.calibration import read_gold
-from factory.engine import get_json
 from factory.gold import read_weights
 from factory.loop_survey import survey
 from factory.prompts import normalise
@@ -31,6 +30,7 @@ from factory.protocol import read_reply
 from factory.recipe_file import read_recipe, write_recipe
 from factory.run import Journal, RunFolder
 from factory.sources import read_source
+from factory.transport import Link
 from judges.base import Judge
 from judges.listwise import ListwiseJudge
 from judges.pairwise import PairwiseJudge
@@ -218,10 +218,7 @@ def _faults(_: Path, drawn: tuple[int, dict[str, str], bytes]) -> None:
 
     async def ask() -> None:
         transport = httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, content=data))
-        async with httpx.AsyncClient(
-            transport=transport, headers={"authorization": "Bearer sk-0123456789abc"}
-        ) as client:
-            await get_json(client, "http://127.0.0.1:1/v1/models")
+        await Link(transport, 60.0, "sk-0123456789abc").get("http://127.0.0.1:1/v1/models")
 
     try:
         asyncio.run(ask())

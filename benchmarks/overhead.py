@@ -32,7 +32,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.arms import Arm, Clock
-from factory.engine import http_client
 from factory.identity import Stage
 from factory.models import DEFAULT_MODEL, resolve_model
 from factory.opening import cache_folder, open_run
@@ -44,6 +43,7 @@ from factory.rollouts import plan
 from factory.run import RunFolder, run_folder
 from factory.server import choose_port, running
 from factory.server_command import launch
+from factory.transport import http_client
 from flows.plain import PlainRunner
 from flows.round import make_round
 from schemas.recipe import Machine, ModelRef, Recipe

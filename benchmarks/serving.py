@@ -14,12 +14,13 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from factory.engine import Engine, Sleep, http_client
+from factory.engine import Engine, Sleep
 from factory.models import DEFAULT_MODEL, resolve_model
 from factory.opening import cache_folder
 from factory.probe import probe
 from factory.server import choose_port, running
 from factory.server_command import launch
+from factory.transport import http_client
 from schemas.recipe import Machine, ModelRef
 
 _SETTLE = 0.2  # seconds between two looks at counters that are still moving
@@ -108,6 +109,7 @@ async def served(console: Console, machine: Machine | None = None) -> AsyncItera
         async with (
             running(start, machine.start_timeout, log, console.print) as url,
             http_client(machine.concurrency, machine.request_timeout) as client,
+            httpx.AsyncClient(timeout=machine.request_timeout, trust_env=False) as http,
         ):
             probed = await probe(client, url, ref.model)
-            yield Served(Engine(client, (url,), probed.wire, machine.concurrency), client)
+            yield Served(Engine(client, (url,), probed.wire, machine.concurrency), http)

@@ -6,16 +6,19 @@ before the shard ends with the gate's reason.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from factory.engine import Engine, TooLong
+from factory.engine import Engine, RequestFailed
 from factory.run import Journal
+from factory.transport import TooLong
 from schemas.chat import Completion, Request
-from schemas.errors import Halted, RequestRejected, Transient
+from schemas.errors import Halted, RequestRejected
 
 TOO_LONG = "prompt_too_long: "  # how the error of a rollout begins whose prompt does not fit
+RETRIES = "retries."  # how these notes of a record begin
 
 
 @dataclass
@@ -34,6 +37,9 @@ class Desk:
     all_sent: Callable[[], None] = lambda: None
     failures: dict[str, str] = field(default_factory=dict)
     sent: int = 0  # requests that were not in the journal
+    faults: Counter[str] = field(
+        default_factory=Counter
+    )  # attempts in vain of those that have no answer, by what they met
     halted: Halted | None = None  # why some were not sent
     _unsent: int = 0
 
@@ -69,7 +75,7 @@ class Desk:
     async def _ask(self, engine: Engine, request: Request) -> Completion | None:
         """The answer, from the journal where it was paid for already; None where there will be none.
 
-        Raises EngineRefused, Halted, and Transient where no server of the engine is alive.
+        Raises EngineRefused, Halted, and EngineGone where no server of the engine is alive.
         """
         if kept := self.journal.kept.get(request.request_id):
             self._one_less()
@@ -88,19 +94,41 @@ class Desk:
         except RequestRejected as error:
             self.failures[request.request_id] = str(error)
             return None
-        except Transient as error:
-            if not await engine.alive():
-                raise
+        except RequestFailed as error:
             self.failures[request.request_id] = str(error)
+            self.faults.update(error.faults)
             return None
         self.journal.append(completion)
         return completion
 
-    async def ask_all(self, asked: Iterable[tuple[Engine, Request]]) -> None:
-        """All of them at once; the engines' windows bound what is in flight, in the order given."""
-        given = [self.ask(engine, request) for engine, request in asked]
-        async with self.batch(len(given)):
-            await together(given)
+    async def ask_all(self, asked: Sequence[tuple[Engine, Request]]) -> None:
+        """All of them, in the order given; so many at once that each engine has as many again to go on with."""
+        engines = {id(engine): engine for engine, _ in asked}.values()
+        left = iter(asked)
+
+        async def work() -> None:
+            for engine, request in left:
+                await self.ask(engine, request)
+
+        workers = min(len(asked), 2 * sum(engine.capacity for engine in engines))
+        async with self.batch(len(asked)):
+            await together([work() for _ in range(workers)])
+
+    def attempts(self, request_ids: Iterable[str]) -> dict[str, float]:
+        """As notes of a record: the attempts that these requests took in all, and those of them that were in vain."""
+        met, answers = Counter(self.faults), 0
+        for request_id in request_ids:
+            if (completion := self.journal.kept.get(request_id)) is not None:
+                answers += 1
+                met.update(completion.faults)
+        return attempt_notes(answers, met)
+
+
+def attempt_notes(answers: int, met: Counter[str]) -> dict[str, float]:
+    """`attempts`, and a `retries.` for each kind of fault that an attempt met."""
+    return {"attempts": answers + met.total()} | {
+        f"{RETRIES}{kind}": float(times) for kind, times in sorted(met.items())
+    }
 
 
 async def together(coroutines: Iterable[Coroutine[object, None, object]]) -> None:

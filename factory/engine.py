@@ -1,252 +1,245 @@
-"""The client of one model: the only place that speaks HTTP to an engine, and the only place that retries a request.
+"""The client of one model: asks its servers for answers, and is the only place that tries a request again.
 
-`Engine.complete` is bounded by one window for each server, so that a stage may ask for thousands of answers at once
-and the engine sees `concurrency` of them, in the order in which they were asked for. Every fault becomes one of four
-errors of `schemas.errors`: RequestRejected (this request will never do), EngineRefused (none ever will),
-EngineUnavailable and EngineTimeout (try again, which was done `TRIES` times).
+A stage may ask for thousands of answers at once: they wait for a place in the windows of the servers (`factory.pool`,
+`factory.window`), in the order in which they were asked for. What a single attempt can come to is said in
+`factory.transport`. The rule that must not break: a request is given up only for faults of its own. While a server
+asks to be left alone, or is gone, its requests wait or go to the others, and are not to blame.
 """
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import count
 from random import Random
 
-import aiohttp
-import httpx
-from httpx_aiohttp import AiohttpTransport
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_not_exception_type
 
 from factory.gate import Gate
-from factory.keys import without_key
 from factory.line import Line
-from factory.protocol import Body, Wire, read_reply
+from factory.pool import LONGEST_PAUSE, Care, EngineGone, Pool, Replica
+from factory.protocol import Ability, Wire, WrongModel, canary, is_doubtful, read_reply
+from factory.server_load import metrics_address, read_load
+from factory.transport import Busy, CutOff, Link, ServerFault, Unreached
+from factory.window import FeltWindow, Load, ToldWindow
 from schemas.chat import Completion, Request
-from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, Fixable, RequestRejected, Transient
+from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, Transient
 
-TRIES = 6
-LONGEST_WAIT = 60.0  # seconds between two tries; a longer Retry-After is honoured up to ten times this
-BUSY = frozenset({408, 409, 425, 429})  # 4xx that a retry may cure
-REFUSED = {
-    401: "the key is missing or wrong: set the environment variable that `api_key_env` names",
-    403: "the key may not use this model",
-    404: "no such model or address there: it should end in /v1",
-}
+TRIES = 6  # of a request that meets faults
+PATIENCE = 900.0  # seconds that a request waits for servers which ask to be left alone
+RESERVE = 4  # at least so many requests wait for the places of the engine's windows; the others wait in its line
+LONGEST_WAIT = 60.0  # seconds between two tries
+SHORTEST_WAIT = 0.5
+CANARY_TIME = 120.0  # seconds within which a server answers with one token, or is of no use
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
-@asynccontextmanager
-async def http_client(concurrency: int, timeout: float, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    """A client over aiohttp's transport, which takes a seventh of the CPU of httpx's own for each request."""
-    limits = httpx.Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8)
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise EngineRefused(
-            "the key in the variable that `api_key_env` names holds a character that no header can hold"
-        )
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    times = httpx.Timeout(timeout, connect=10.0, pool=None)
-    async with httpx.AsyncClient(transport=AiohttpTransport(limits=limits), timeout=times, headers=headers) as client:
-        yield client
+class Fault(StrEnum):
+    """Why an attempt came to nothing, as it is counted."""
+
+    UNREACHED = "unreached"
+    CUT_OFF = "cut_off"
+    TIMEOUT = "timeout"
+    BUSY = "busy"
+    SERVER = "server"  # it said that it broke
+    UNREADABLE = "unreadable"  # what it said was no answer
 
 
-class _WaitAsAsked(EngineUnavailable):
-    """The server said for how many seconds it wants to be left alone."""
+def fault_of(error: BaseException | None) -> Fault:
+    match error:
+        case Unreached():
+            return Fault.UNREACHED
+        case CutOff():
+            return Fault.CUT_OFF
+        case EngineTimeout():
+            return Fault.TIMEOUT
+        case Busy():
+            return Fault.BUSY
+        case ServerFault():
+            return Fault.SERVER
+    return Fault.UNREADABLE
 
-    def __init__(self, message: str, seconds: float) -> None:
+
+class RequestFailed(Transient):
+    """This request came to nothing at every try, with an engine that answers. `faults`: what each try met."""
+
+    def __init__(self, message: str, faults: tuple[str, ...]) -> None:
         super().__init__(message)
-        self.seconds = seconds
-
-
-class TooLong(RequestRejected):
-    """The prompt does not fit into the model's context."""
+        self.faults = faults
 
 
 @dataclass
-class Replica:
-    """One server's address and its share of the window."""
+class _Course:
+    """What became of one request so far."""
 
-    url: str
-    window: asyncio.Semaphore
-    in_flight: int = 0
+    jitter: Random
+    faults: list[Fault] = field(default_factory=list)
+    blamed: int = 0  # tries that met a fault which may be the request's own
+    renamed: int = 0  # of these, by another model than was asked
+    waited: float = 0.0  # seconds, because servers asked for it
+    avoided: set[Replica] = field(default_factory=set)
+
+    def note(self, replica: Replica, error: Transient) -> None:
+        self.faults.append(fault_of(error))
+        if isinstance(error, Busy):
+            self.waited += max(SHORTEST_WAIT, min(error.seconds or 0.0, LONGEST_PAUSE))
+        elif not isinstance(error, Unreached):
+            self.blamed += 1
+            self.renamed += isinstance(error, WrongModel)
+            self.avoided.add(replica)
+
+    @property
+    def is_last(self) -> bool:
+        return self.blamed == TRIES - 1
+
+    def is_over(self, _: RetryCallState) -> bool:
+        return self.blamed >= TRIES or self.waited >= PATIENCE
+
+    def wait(self, state: RetryCallState) -> float:
+        """Full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015); none where the server's pause is the wait."""
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Unreached) or (isinstance(error, Busy) and error.seconds):
+            return 0.0
+        seconds = self.jitter.uniform(0, min(LONGEST_WAIT, SHORTEST_WAIT * 2 ** len(self.faults)))
+        self.waited += seconds if isinstance(error, Busy) else 0.0
+        return seconds
 
 
 @dataclass
 class Engine:
-    """A model behind one or more equal servers. `sent` counts every HTTP attempt for an answer.
+    """A model behind one or more equal servers. `sent` counts every HTTP attempt for an answer, `faults` the vain ones.
 
-    Every attempt goes through `gate`. `line` is where whole shards wait for a place, the earliest first.
+    Every attempt goes through `gate`. `line` is where whole shards wait for a place, the earliest first: it lets as many
+    through as the windows have places now, a few more, so that none of these stays empty, and one for each that rests
+    between two tries.
     """
 
-    client: httpx.AsyncClient
+    client: Link
     urls: tuple[str, ...]
     wire: Wire
     concurrency: int
     sleep: Sleep = asyncio.sleep
     jitter: Random = field(default_factory=Random)
-    sent: int = 0
+    clock: Callable[[], float] = time.monotonic
+    look: Sleep = asyncio.sleep  # between two looks at a server's load
+    say: Callable[[str], None] = lambda _: None
     gate: Gate = field(default_factory=Gate)
     line: Line = field(init=False)
-    _replicas: list[Replica] = field(init=False)
+    sent: int = 0
+    faults: Counter[Fault] = field(default_factory=Counter)
+    _resting: int = 0
+    _pool: Pool = field(init=False)
+    _tickets: "count[int]" = field(init=False, default_factory=count)
 
     def __post_init__(self) -> None:
-        self.line = Line(lambda: self.capacity)
-        self._replicas = [Replica(url, asyncio.Semaphore(self.concurrency)) for url in self.urls]
+        tells = Ability.LOAD in self.wire.abilities
+        window = ToldWindow if tells else FeltWindow
+        care = Care(self._canary, self._load if tells else None, self._pause, self.look, self.jitter, self.say)
+        self._pool = Pool([Replica(url, window(self.concurrency)) for url in self.urls], care)
+        self.line = Line(self._wanted)
+
+    def _wanted(self) -> int:
+        places = self._pool.places
+        return places + max(RESERVE, places // 4) + self._resting
 
     @property
     def capacity(self) -> int:
-        """Requests that may be in flight, over all servers."""
+        """The most requests that may be in flight, over all servers."""
         return self.concurrency * len(self.urls)
 
     async def complete(self, request: Request) -> Completion:
-        """One answer. Raises RequestRejected, EngineRefused, EngineUnavailable or EngineTimeout; Halted by the gate."""
-        untried = list(self._replicas)
+        """One answer. Raises RequestRejected, RequestFailed, EngineRefused or EngineGone; Halted by the gate."""
+        ticket, course = next(self._tickets), _Course(self.jitter)
         while True:
-            replica = min(untried, key=lambda one: one.in_flight)
-            untried.remove(replica)
             try:
-                return await self._through(replica, request)
-            except Transient:
-                # Only a server that is gone hands its requests on: one that answers others has trouble with this one.
-                if not untried or await self._lists(replica):
-                    raise
+                return await self._tried(request, ticket, course)
+            except EngineGone:
+                raise
+            except Transient as error:
+                if course.renamed == TRIES:
+                    raise EngineRefused(f"{error}: the server has another model now than at the start") from error
+                if await self._any_answers():
+                    raise RequestFailed(_given_up(course, error), tuple(course.faults)) from error
+                # No server does: it was not the request. It waits for them with all the others.
+                course.blamed, course.renamed, course.waited = 0, 0, 0.0
 
-    async def _through(self, replica: Replica, request: Request) -> Completion:
-        replica.in_flight += 1
-        try:
-            async with replica.window:
-                return await self._with_retries(replica, request)
-        finally:
-            replica.in_flight -= 1
-
-    async def alive(self) -> bool:
-        """Whether any server still lists its models: tells a poison request from a dead engine."""
-        for replica in self._replicas:
-            if await self._lists(replica):
-                return True
-        return False
-
-    async def _lists(self, replica: Replica) -> bool:
-        try:
-            await get_json(self.client, f"{replica.url}/models")
-        except (Transient, Fixable):
-            return False
-        return True
-
-    async def _with_retries(self, replica: Replica, request: Request) -> Completion:
-        body = self.wire.body(request)
+    async def _tried(self, request: Request, ticket: int, course: _Course) -> Completion:
         async for attempt in AsyncRetrying(
-            sleep=self._pause,
-            stop=stop_after_attempt(TRIES),
-            wait=self._wait,
-            retry=retry_if_exception_type(Transient),
+            sleep=self._rest,
+            stop=course.is_over,
+            wait=course.wait,
+            retry=retry_if_exception_type(Transient) & retry_if_not_exception_type(EngineGone),
             reraise=True,
         ):
             with attempt:
-                async with self.gate.through(request) as settle:
-                    self.sent += 1
-                    began = time.monotonic()
-                    content = await post_json(self.client, self.wire.address(replica.url, request), body)
-                    seconds = round(time.monotonic() - began, 4)
-                    return settle(replace(read_reply(request, content), seconds=seconds))
+                return await self._attempt(request, ticket, course)
         raise AssertionError("unreachable: the last try returns or raises")
 
+    async def _attempt(self, request: Request, ticket: int, course: _Course) -> Completion:
+        replica = await self._pool.place(ticket, course.avoided)
+        epoch = replica.window.epoch
+        try:
+            completion = await self._answer(replica, request, course)
+            self._pool.answered(replica, 1 + (completion.completion_tokens or 0), epoch, self.clock())
+            return completion
+        except Transient as error:
+            course.note(replica, error)
+            self.faults[fault_of(error)] += 1
+            self._pool.failed(replica, error, epoch)
+            raise
+        finally:
+            self._pool.release(replica)
+
+    async def _answer(self, replica: Replica, request: Request, course: _Course) -> Completion:
+        async with self.gate.through(request) as settle:
+            self.sent += 1
+            began = self.clock()
+            content = await self.client.post(self.wire.address(replica.url, request), self.wire.body(request))
+            seconds = round(self.clock() - began, 4)
+            completion = replace(
+                read_reply(request, content, self.wire.answers_as), seconds=seconds, faults=tuple(course.faults)
+            )
+            if is_doubtful(request, completion, self.wire) and not course.is_last:
+                raise EngineUnavailable(f"{replica.url}: the answer is empty, though tokens were spent on it")
+            return settle(completion)
+
+    async def _rest(self, seconds: float) -> None:
+        """Between two tries of a request, which holds no place meanwhile."""
+        if not seconds:
+            return
+        self._resting += 1
+        try:
+            await self._pause(seconds)
+        finally:
+            self._resting -= 1
+
     async def _pause(self, seconds: float) -> None:
-        """Between two tries; a gate that closes meanwhile ends it."""
+        """A gate that closes meanwhile ends it. Raises Halted."""
 
         async def asleep() -> None:
             await self.sleep(seconds)
 
         await self.gate.unless_closed(asleep())
 
-    def _wait(self, state: RetryCallState) -> float:
-        """Full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015), or what the server asked for."""
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, _WaitAsAsked):
-            return min(error.seconds, 10 * LONGEST_WAIT)
-        return self.jitter.uniform(0, min(LONGEST_WAIT, 0.5 * 2**state.attempt_number))
+    async def _any_answers(self) -> bool:
+        """Whether any server answers a canary: tells a poison request from a dead engine."""
+        for replica in self._pool.replicas:
+            if await self._pool.answers(replica):
+                return True
+        return False
+
+    async def _canary(self, url: str) -> None:
+        request = canary(self.wire)
+        within = min(CANARY_TIME, self.client.whole)
+        read_reply(request, await self.client.post(self.wire.address(url, request), self.wire.body(request), within))
+
+    async def _load(self, url: str) -> Load | None:
+        return read_load(await self.client.get(metrics_address(url)))
 
 
-async def post_json(client: httpx.AsyncClient, url: str, body: Body) -> bytes:
-    """The response's bytes for a 2xx. Raises as `Engine.complete` does."""
-    content = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return await _send(client, "POST", url, content)
-
-
-async def get_json(client: httpx.AsyncClient, url: str) -> bytes:
-    return await _send(client, "GET", url, None)
-
-
-def _headers(client: httpx.AsyncClient) -> httpx.Headers:
-    headers = httpx.Headers(client.headers)
-    headers["content-type"] = "application/json"
-    return headers
-
-
-async def _send(client: httpx.AsyncClient, method: str, url: str, body: bytes | None) -> bytes:
-    try:
-        request = httpx.Request(method, url, content=body, headers=_headers(client))
-    except httpx.InvalidURL as error:
-        raise EngineRefused(f"{url}: not an address: {error}") from error
-    if request.url.userinfo:
-        raise EngineRefused(f"{request.url.copy_with(userinfo=b'')}: leave name and password out of the address")
-    request.extensions["timeout"] = client.timeout.as_dict()
-    try:
-        # httpx bounds each read, not the whole: a server that drips a byte a second would hold its place for ever.
-        async with asyncio.timeout(client.timeout.read):
-            response = without_key(await client.send(request))
-    except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as error:
-        raise EngineTimeout(f"{request.url}: no answer within {client.timeout.read:g} s") from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, aiohttp.InvalidURL) as error:
-        raise EngineRefused(f"{request.url}: not an address: {error}") from error
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        raise EngineUnavailable(f"{request.url}: {type(error).__name__}: {error}".rstrip(": ")) from error
-    _raise_for_status(response)
-    return response.content
-
-
-def _raise_for_status(response: httpx.Response) -> None:
-    if response.is_success:
-        return
-    message = f"{response.request.url}: {response.status_code}: {_reason(response)}"
-    if response.status_code >= 500 or response.status_code in BUSY:
-        seconds = _retry_after(response)
-        raise EngineUnavailable(message) if seconds is None else _WaitAsAsked(message, seconds)
-    if hint := REFUSED.get(response.status_code):
-        raise EngineRefused(f"{message}; {hint}")
-    if response.is_redirect:
-        raise EngineRefused(f"{message}; name the address it points to ({response.headers.get('location')})")
-    if _is_too_long(response):
-        raise TooLong(_reason(response))
-    raise RequestRejected(message)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    try:
-        return max(0.0, float(response.headers.get("retry-after", "")))
-    except ValueError:
-        return None
-
-
-def _error_field(response: httpx.Response, name: str) -> str | None:
-    try:
-        document = json.loads(response.content)
-    except ValueError:
-        return None
-    error = document.get("error") if isinstance(document, dict) else None
-    value = error.get(name) if isinstance(error, dict) else None
-    return value if isinstance(value, str) else None
-
-
-def _reason(response: httpx.Response) -> str:
-    """The server's own words, one line, bounded."""
-    message = _error_field(response, "message") or response.text
-    return " ".join(message.split())[:300] or response.reason_phrase
-
-
-def _is_too_long(response: httpx.Response) -> bool:
-    """vLLM names the parameter, which is the text where it is too long to tokenise; OpenAI's own servers give a code."""
-    too_long = _error_field(response, "param") in ("input_tokens", "input_text")
-    return too_long or _error_field(response, "code") == "context_length_exceeded"
+def _given_up(course: _Course, error: Transient) -> str:
+    met = ", ".join(f"{kind} {times}" for kind, times in Counter(course.faults).items())
+    return f"given up after {len(course.faults)} tries ({met}): {error}"

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from factory.engine import Engine, http_client
+from factory.engine import Engine
 from factory.gate import Gate
 from factory.models import LocalModel, resolve_model
 from factory.probe import Probed, probe
@@ -17,6 +17,7 @@ from factory.progress import Progress
 from factory.protocol import Ability, Wire
 from factory.run import RunFolder
 from factory.server import serve
+from factory.transport import http_client
 from schemas.errors import EngineRefused
 from schemas.recipe import Machine, ModelRef, Recipe, Rollouts
 
@@ -91,13 +92,15 @@ class EngineRoom:
         machine = self.machine
         key = os.environ.get(ref.api_key_env) if ref.api_key_env else None
         total = machine.concurrency * len(urls)
-        client = await stack.enter_async_context(http_client(total, machine.request_timeout, key))
+        client = await stack.enter_async_context(
+            http_client(total, machine.request_timeout, key, machine.connect_timeout, machine.first_byte_timeout)
+        )
         shown = f" with the key in {ref.api_key_env}" if key else ""
         self.progress.say(f"probing {', '.join(urls)} for {ref.model}{shown}")
         probed = [await probe(client, url, ref.model) for url in urls]
         for line in dict.fromkeys(line for one in probed for line in self._warnings(ref, one)):
             self.progress.say(line)
-        return Engine(client, urls, _common(probed), machine.concurrency, gate=self.gate)
+        return Engine(client, urls, _common(probed), machine.concurrency, say=self.progress.say, gate=self.gate)
 
     @staticmethod
     def _warnings(ref: ModelRef, probed: Probed) -> list[str]:
@@ -118,7 +121,12 @@ def _common(probed: list[Probed]) -> Wire:
         raise EngineRefused(
             f"urls: the servers name their model differently ({names}); they must be replicas of one model"
         )
-    return replace(first, abilities=frozenset.intersection(*(one.wire.abilities for one in probed)))
+    named = {one.wire.answers_as for one in probed}
+    return replace(
+        first,
+        abilities=frozenset.intersection(*(one.wire.abilities for one in probed)),
+        answers_as=first.answers_as if len(named) == 1 else None,
+    )
 
 
 def refuse_what_is_ignored(rollouts: Rollouts, engine: Engine) -> None:

@@ -7,14 +7,13 @@ missing is named together with what is lost without it, before the first request
 import json
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import httpx
-
-from factory.engine import get_json, post_json
-from factory.protocol import Ability, Body, Wire, read_completion, read_reply
-from schemas.chat import Completion, Message, Request, Role, Sampling, Task
-from schemas.errors import EngineRefused, EngineUnavailable, RequestRejected
+from factory.protocol import Ability, Body, Wire, canary, name_in, read_completion, read_reply
+from factory.server_load import metrics_address, read_load
+from factory.transport import Link
+from schemas.chat import Completion, Message, Request, Role, Sampling
+from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, RequestRejected
 
 LOST: dict[Ability, str] = {
     Ability.TOKEN_IDS: "token ids are not stored: a trainer will have to tokenise again, and onsets have no token index",
@@ -25,10 +24,10 @@ LOST: dict[Ability, str] = {
     Ability.CHOICES: "a judge's answer is not held to one digit: more of its replies will be unreadable",
     Ability.JSON_SCHEMA: "a listwise judge's answer is not held to its form: more of its replies will be unreadable",
     Ability.LOGPROBS: "a judge's score is its one digit instead of the mean over all digits: more ties, more drops",
+    Ability.LOAD: "how much it takes at once is felt out from its pace and what it turns away",
 }
 DIGITS = tuple("123456789")
 _WORDS = (Message(Role.USER, "Write one short sentence about rain."),)
-_PLAIN = Request("plain", _WORDS, Sampling(max_tokens=1, seed=0))
 _NUMBER = (Message(Role.USER, "How good is the word 'rain', from 1 to 9? Answer with one digit only."),)
 
 
@@ -46,26 +45,35 @@ class Probed:
         return [f"{ability}: {lost}" for ability, lost in LOST.items() if ability not in self.wire.abilities]
 
 
-async def probe(client: httpx.AsyncClient, url: str, model: str) -> Probed:
+async def probe(client: Link, url: str, model: str) -> Probed:
     """Raises EngineRefused where no model server answers under `url`, EngineUnavailable where nothing does."""
     served = await served_name(client, url, model)
     plain = Wire(served, frozenset())
     try:
-        await _ask(client, url, plain, _PLAIN)
+        named = await _name_of_replies(client, url, plain)
     except (EngineRefused, RequestRejected):
-        if await _rewards(client, url, plain):
-            return Probed(Wire(served, frozenset(), rewards=True), None)
-        raise
+        graded = await _rewards(client, url, replace(plain, rewards=True))
+        if graded is None:
+            raise
+        return Probed(graded, None)
     shown = [ability for ability, show in _SHOWS.items() if await show(client, url, served)]
     abilities = frozenset(shown)
     mass = await _digit_mass(client, url, served) if Ability.LOGPROBS in abilities else None
-    return Probed(Wire(served, abilities), mass)
+    return Probed(Wire(served, abilities, answers_as=named), mass)
 
 
-async def served_name(client: httpx.AsyncClient, url: str, model: str) -> str:
+async def _name_of_replies(client: Link, url: str, wire: Wire) -> str | None:
+    """The model's name in a reply: a vendor may answer for a name with that of a snapshot."""
+    request = canary(wire)
+    content = await client.post(wire.address(url, request), wire.body(request))
+    read_reply(request, content)
+    return name_in(content)
+
+
+async def served_name(client: Link, url: str, model: str) -> str:
     """The name under which the server knows `model`: its own, or the only one that there is."""
     try:
-        content = await get_json(client, f"{url}/models")
+        content = await client.get(f"{url}/models")
     except RequestRejected as error:
         raise EngineRefused(f"{error}; is this an OpenAI-compatible address, ending in /v1?") from error
     names = _model_names(content)
@@ -87,12 +95,12 @@ def _model_names(content: bytes) -> list[str]:
         return []
 
 
-async def _ask(client: httpx.AsyncClient, url: str, wire: Wire, request: Request, **more: object) -> Completion:
+async def _ask(client: Link, url: str, wire: Wire, request: Request, **more: object) -> Completion:
     body: Body = wire.body(request) | more
-    return read_completion(request.request_id, await post_json(client, f"{url}/chat/completions", body))
+    return read_completion(request.request_id, await client.post(f"{url}/chat/completions", body))
 
 
-async def _try(client: httpx.AsyncClient, url: str, wire: Wire, request: Request, **more: object) -> Completion | None:
+async def _try(client: Link, url: str, wire: Wire, request: Request, **more: object) -> Completion | None:
     """None where the server refuses or trips over a request: then it cannot do what the request asks for.
 
     A fault (a 5xx, a 429) may just be a bad moment. Only twice the same, and a plain request that is answered in between,
@@ -104,17 +112,17 @@ async def _try(client: httpx.AsyncClient, url: str, wire: Wire, request: Request
         except RequestRejected:
             return None
         except EngineUnavailable:
-            await _ask(client, url, Wire(wire.model, frozenset()), _PLAIN)
+            await _ask(client, url, Wire(wire.model, frozenset()), canary(wire))
     return None
 
 
-async def _token_ids(client: httpx.AsyncClient, url: str, model: str) -> bool:
+async def _token_ids(client: Link, url: str, model: str) -> bool:
     request = Request("ids", _WORDS, Sampling(max_tokens=2, seed=0), want_token_ids=True)
     reply = await _try(client, url, Wire(model, frozenset({Ability.TOKEN_IDS})), request)
     return reply is not None and bool(reply.token_ids) and bool(reply.prompt_token_ids)
 
 
-async def _seed(client: httpx.AsyncClient, url: str, model: str) -> bool:
+async def _seed(client: Link, url: str, model: str) -> bool:
     """Hot enough that two equal texts are no accident."""
     wire = Wire(model, frozenset({Ability.SEED}))
     request = Request("seed", _WORDS, Sampling(max_tokens=12, seed=20011, temperature=1.5))
@@ -122,14 +130,14 @@ async def _seed(client: httpx.AsyncClient, url: str, model: str) -> bool:
     return first is not None and second is not None and first.text == second.text
 
 
-async def _samplers(client: httpx.AsyncClient, url: str, model: str) -> bool:
+async def _samplers(client: Link, url: str, model: str) -> bool:
     sampling = Sampling(max_tokens=1, seed=0, temperature=1.0, top_k=5, min_p=0.1, repetition_penalty=1.05)
     return (
         await _try(client, url, Wire(model, frozenset({Ability.SAMPLERS})), Request("s", _WORDS, sampling)) is not None
     )
 
 
-async def _repetition_detection(client: httpx.AsyncClient, url: str, model: str) -> bool:
+async def _repetition_detection(client: Link, url: str, model: str) -> bool:
     """Push the model into a loop (one token, biased far above all others), and see who notices.
 
     A proxy that renames the finish reason on its way shows up here as well.
@@ -146,14 +154,14 @@ async def _repetition_detection(client: httpx.AsyncClient, url: str, model: str)
     return reply is not None and reply.finish_reason == "repetition"
 
 
-async def _choices(client: httpx.AsyncClient, url: str, model: str) -> bool:
+async def _choices(client: Link, url: str, model: str) -> bool:
     """Three digits in a row that an unconstrained model would hardly say."""
     request = Request("choice", _WORDS, Sampling(max_tokens=4, seed=0), choices=("797", "989"))
     reply = await _try(client, url, Wire(model, frozenset({Ability.CHOICES})), request)
     return reply is not None and reply.text.strip() in ("797", "989")
 
 
-async def _json_schema(client: httpx.AsyncClient, url: str, model: str) -> bool:
+async def _json_schema(client: Link, url: str, model: str) -> bool:
     """An object that an unconstrained model would hardly write."""
     schema = {
         "type": "object",
@@ -171,24 +179,33 @@ async def _json_schema(client: httpx.AsyncClient, url: str, model: str) -> bool:
         return False
 
 
-async def _rewards(client: httpx.AsyncClient, url: str, wire: Wire) -> bool:
-    """Whether a server that writes nothing grades a conversation with one number. Raises EngineUnavailable."""
-    conversation = (*_WORDS, Message(Role.ASSISTANT, "Rain falls softly."))
-    request = Request("reward", conversation, Sampling(max_tokens=1, seed=0), task=Task.REWARD)
+async def _rewards(client: Link, url: str, wire: Wire) -> Wire | None:
+    """How a server is spoken to that writes nothing and grades a conversation with one number; None where this is none.
+
+    Raises EngineUnavailable.
+    """
     try:
-        content = await post_json(client, wire.address(url, request), wire.body(request))
+        named = await _name_of_replies(client, url, wire)
     except (EngineRefused, RequestRejected):
+        return None
+    abilities = {Ability.LOAD} if await _load(client, url, wire.model) else set[Ability]()
+    return replace(wire, abilities=frozenset(abilities), answers_as=named)
+
+
+async def _load(client: Link, url: str, _: str) -> bool:
+    try:
+        return read_load(await client.get(metrics_address(url))) is not None
+    except (EngineRefused, EngineUnavailable, EngineTimeout, RequestRejected):
         return False
-    return read_reply(request, content).reward is not None
 
 
-async def _logprobs(client: httpx.AsyncClient, url: str, model: str) -> bool:
+async def _logprobs(client: Link, url: str, model: str) -> bool:
     request = Request("logprobs", _NUMBER, Sampling(max_tokens=1, seed=0), top_logprobs=20)
     reply = await _try(client, url, Wire(model, frozenset({Ability.LOGPROBS})), request)
     return reply is not None and len(reply.first_token) > 1
 
 
-async def _digit_mass(client: httpx.AsyncClient, url: str, model: str) -> float | None:
+async def _digit_mass(client: Link, url: str, model: str) -> float | None:
     """Σ p over tokens that are a digit from 1 to 9, unconstrained: how much a judge wants to answer in digits."""
     request = Request("mass", _NUMBER, Sampling(max_tokens=1, seed=0), top_logprobs=20)
     reply = await _try(client, url, Wire(model, frozenset({Ability.LOGPROBS})), request)
@@ -197,7 +214,7 @@ async def _digit_mass(client: httpx.AsyncClient, url: str, model: str) -> float 
     return sum(math.exp(one.logprob) for one in reply.first_token if one.token.strip(" ▁Ġ") in DIGITS)
 
 
-_Show = Callable[[httpx.AsyncClient, str, str], Awaitable[bool]]
+_Show = Callable[[Link, str, str], Awaitable[bool]]
 _SHOWS: dict[Ability, _Show] = {
     Ability.TOKEN_IDS: _token_ids,
     Ability.SEED: _seed,
@@ -206,4 +223,5 @@ _SHOWS: dict[Ability, _Show] = {
     Ability.CHOICES: _choices,
     Ability.JSON_SCHEMA: _json_schema,
     Ability.LOGPROBS: _logprobs,
+    Ability.LOAD: _load,
 }

@@ -5,16 +5,23 @@ like an answer.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from schemas.chat import Completion, Message, Request, Task, TokenAlternative
+from schemas.chat import Completion, Message, Request, Role, Sampling, Task, TokenAlternative
 from schemas.errors import EngineRefused, EngineUnavailable
 
 Body = dict[str, Any]
+ROUNDING = 1e-3  # by so much a log-probability may be above nought
+ABORTED = "abort"  # vLLM's finish reason for a request that it dropped
+
+
+class WrongModel(EngineUnavailable):
+    """Another model answered than the one that was probed."""
 
 
 class Ability(StrEnum):
@@ -27,6 +34,7 @@ class Ability(StrEnum):
     CHOICES = "choices"  # an answer held to a list of strings
     JSON_SCHEMA = "json_schema"  # an answer held to a JSON schema
     LOGPROBS = "logprobs"
+    LOAD = "load"  # how many requests wait in it, under /metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class Wire:
     model: str
     abilities: frozenset[Ability] = frozenset(Ability)
     rewards: bool = False  # a reward model: it grades conversations, and writes nothing
+    answers_as: str | None = None  # the model's name in its replies; None: there was none
 
     def address(self, url: str, request: Request) -> str:
         """Where a request goes. vLLM's classification endpoint lies beside `/v1`, not under it."""
@@ -108,9 +117,16 @@ class _Reply(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+def _at_most_certain(logprob: float) -> float:
+    """Minus infinity is a probability of nought; what is no number, or above certainty, is none."""
+    if math.isnan(logprob) or logprob > ROUNDING:
+        raise ValueError(f"{logprob} is no log-probability")
+    return logprob
+
+
 class _Alternative(_Reply):
     token: str
-    logprob: float
+    logprob: Annotated[float, AfterValidator(_at_most_certain)]
 
 
 class _Position(_Alternative):
@@ -147,6 +163,7 @@ class _Usage(_Reply):
 
 class _Response(_Reply):
     choices: list[_Choice]
+    model: str | None = None
     usage: _Usage | None = None
     prompt_token_ids: list[int] | None = None
 
@@ -157,41 +174,82 @@ class _Class(_Reply):
 
 class _Classified(_Reply):
     data: list[_Class]
+    model: str | None = None
     usage: _Usage | None = None
 
 
-def read_reply(request: Request, content: bytes) -> Completion:
-    """What a server said to a request. Raises EngineUnavailable where the body is no such reply."""
+def canary(wire: Wire) -> Request:
+    """The smallest question that a healthy server answers."""
+    words = (Message(Role.USER, "Write one short sentence about rain."),)
+    sampling = Sampling(max_tokens=1, seed=0)
+    if wire.rewards:
+        return Request("canary", (*words, Message(Role.ASSISTANT, "Rain falls softly.")), sampling, task=Task.REWARD)
+    return Request("canary", words, sampling)
+
+
+def read_reply(request: Request, content: bytes, answers_as: str | None = None) -> Completion:
+    """What a server said to a request. Raises EngineUnavailable where the body is no such reply.
+
+    `answers_as`: the name that the model's replies bear; WrongModel where this one bears another.
+    """
     if request.task is Task.REWARD:
-        return _read_reward(request.request_id, content)
-    return read_completion(request.request_id, content)
+        return _read_reward(request.request_id, content, answers_as)
+    return read_completion(request.request_id, content, answers_as)
 
 
-def _read_reward(request_id: str, content: bytes) -> Completion:
+def _refuse_another(model: str | None, answers_as: str | None) -> None:
+    if answers_as is not None and model not in (answers_as, None):
+        raise WrongModel(f"the model {model!r} answered instead of {answers_as!r}")
+
+
+def name_in(content: bytes) -> str | None:
+    """The model's name in a reply that `read_reply` has read."""
+    return _Named.model_validate_json(content).model
+
+
+def is_doubtful(request: Request, completion: Completion, wire: Wire) -> bool:
+    """No text, though the server spent tokens on one, or was held to one of several. One token may be the end alone."""
+    if completion.text or completion.reasoning or completion.reward is not None:
+        return False
+    held = bool(request.choices) and "" not in request.choices and Ability.CHOICES in wire.abilities
+    return held or (completion.completion_tokens or 0) > 1
+
+
+class _Named(_Reply):
+    model: str | None = None
+
+
+def _read_reward(request_id: str, content: bytes, answers_as: str | None) -> Completion:
     """The one number of a reward model's head. Raises EngineRefused where the head has several: that is a classifier."""
     try:
         response = _Classified.model_validate_json(content)
     except ValidationError as error:
         raise EngineUnavailable(f"the engine's reply is no classification: {_first_problem(error)}") from error
+    _refuse_another(response.model, answers_as)
     numbers = response.data[0].probs if response.data else []
     if len(numbers) != 1:
         raise EngineRefused(
             f"the model answers with {len(numbers)} numbers, and a reward model gives one; name a model with one label"
         )
+    if not math.isfinite(numbers[0]):
+        raise EngineUnavailable(f"the engine's reply is no classification: {numbers[0]} is no reward")
     usage = response.usage or _Usage()
     return Completion(request_id, "", "stop", prompt_tokens=usage.prompt_tokens, reward=numbers[0])
 
 
-def read_completion(request_id: str, content: bytes) -> Completion:
+def read_completion(request_id: str, content: bytes, answers_as: str | None = None) -> Completion:
     """The first choice of a chat completion. Raises EngineUnavailable where the body is none."""
     try:
         response = _Response.model_validate_json(content)
     except ValidationError as error:
         raise EngineUnavailable(f"the engine's reply is no chat completion: {_first_problem(error)}") from error
+    _refuse_another(response.model, answers_as)
     if not response.choices:
         raise EngineUnavailable("the engine's reply is no chat completion: it has no choices")
     choice, usage = response.choices[0], response.usage or _Usage()
     refused = choice.message.refusal is not None  # OpenAI's own servers end a refusal with "stop"
+    if choice.finish_reason == ABORTED:
+        raise EngineUnavailable("the engine dropped the request before the answer was whole")
     return Completion(
         request_id=request_id,
         text=choice.message.content or choice.message.refusal or "",

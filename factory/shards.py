@@ -5,12 +5,13 @@ journal. None knows who calls it, in which order, or whether a scheduler stands 
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from factory import identity
-from factory.asking import Desk
+from factory.asking import Desk, attempt_notes
 from factory.canaries import least_lot
 from factory.candidates import candidates
 from factory.hearing import (
@@ -193,7 +194,8 @@ async def write_rollouts(work: Work, shard: int, policy: Policy, free: Free = _n
     rows = await roll_out(planned, policy, desk)
     part = work.run.write_part(Table.ROLLOUTS, shard, list(rows))
     judged = sum(len(candidates(case.rollouts).judged) for case in cases(prompts, rows))
-    notes = {"hard_loops": sum(row.loop is Loop.HARD for row in rows), "to_judge": judged}
+    notes: dict[str, float] = {"hard_loops": sum(row.loop is Loop.HARD for row in rows), "to_judge": judged}
+    notes |= desk.attempts(one.rollout_id for one in planned)
     return work.close(Stage.ROLLOUTS, shard, began, [part], requests=desk.sent, notes=notes)
 
 
@@ -261,7 +263,8 @@ async def write_verdicts(work: Work, shard: int, court: Court, checkers: CheckPo
         work.run.write_part(Table.CANARIES, shard, canaries),
         work.run.write_part(Table.REASKED, shard, reasked),
     ]
-    costs = cost_notes(kept, court)
+    met = Counter(kind for reply in kept.values() for kind in reply.faults)
+    costs = cost_notes(kept, court) | attempt_notes(len(kept), met)
     return work.close(Stage.VERDICTS, shard, began, outputs, requests=len(kept), notes=costs)
 
 

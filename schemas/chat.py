@@ -97,3 +97,4 @@ class Completion:
     cached_tokens: int | None = None  # of the prompt's, served from the prefix cache, where the server says so
     seconds: float | None = field(default=None, compare=False)  # of the attempt that came back, sending to whole reply
     reward: float | None = None  # of a reward model
+    faults: tuple[str, ...] = field(default=(), compare=False)  # what the attempts before this one met

@@ -220,8 +220,14 @@ class Machine(Section):
     judging: Literal["overlapped", "after"] = (
         "overlapped"  # with the rollouts where servers allow it, or after the last
     )
-    concurrency: int = Field(default=64, ge=1)  # requests in flight for each server
+    # The most requests in flight for each server: the ceiling of its window, which a vLLM server's own figures, or what
+    # other servers turn away and the pace at which they answer, make smaller (factory/window.py).
+    concurrency: int = Field(default=64, ge=1)
     request_timeout: float = Field(default=600, gt=0)  # seconds, the whole answer
+    connect_timeout: float = Field(default=10, gt=0)  # seconds until a connection stands
+    # Seconds of silence, before the first byte of an answer or after; None: as long as the whole may take, since a server
+    # sends an answer that is not streamed when it is done.
+    first_byte_timeout: float | None = Field(default=None, gt=0)
     start_timeout: float = Field(default=900, gt=0)  # seconds until a local server must be up
     port: int | None = Field(default=None, ge=1024, le=65535)  # None: a free one
     max_model_len: int = Field(default=2048, ge=64)

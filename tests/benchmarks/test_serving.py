@@ -9,6 +9,7 @@ import pytest
 from benchmarks.serving import Counters, Served
 from factory.engine import Engine
 from factory.protocol import Wire
+from factory.transport import Link
 
 METRICS = """vllm:prompt_tokens_total{{engine="0"}} {0}.0
 vllm:generation_tokens_total{{engine="0"}} 1.0
@@ -26,8 +27,10 @@ def asked(
     handler: Callable[[httpx.Request], httpx.Response], do: Callable[[Served], Coroutine[None, None, object]]
 ) -> object:
     async def main() -> object:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
-            return await do(Served(Engine(client, ("http://127.0.0.1:1/v1",), Wire("m"), 1), client, no_sleep))
+        transport = httpx.MockTransport(handler)
+        engine = Engine(Link(transport, 1.0), ("http://127.0.0.1:1/v1",), Wire("m"), 1)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await do(Served(engine, client, no_sleep))
 
     return asyncio.run(main())
 

@@ -7,12 +7,26 @@ from pathlib import Path
 import pytest
 
 from factory.asking import TOO_LONG, Desk, together
-from factory.engine import TRIES, Engine, http_client
+from factory.engine import TRIES, Engine
 from factory.protocol import Wire
 from factory.run import Journal
+from factory.transport import http_client
 from schemas.chat import Completion, Message, Request, Role, Sampling
-from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, StorageError
-from tests.fake_engine import FakeEngine, always, dies_after, error, hang, no_faults, reset, whenever
+from schemas.errors import EngineRefused, EngineUnavailable, StorageError
+from tests.fake_engine import (
+    FakeEngine,
+    Seen,
+    always,
+    busy,
+    dies_after,
+    error,
+    hang,
+    in_turn,
+    no_faults,
+    reset,
+    truncated,
+    whenever,
+)
 
 
 def requests(count: int) -> list[Request]:
@@ -128,10 +142,10 @@ def test_desk_dead_engine_raises_and_the_journal_keeps_what_came(fake_engine: Fa
     assert kept.items() <= desk.journal.kept.items()
 
 
-def test_desk_engine_that_hangs_altogether_raises_a_timeout(fake_engine: FakeEngine, tmp_path: Path) -> None:
+def test_desk_engine_that_hangs_altogether_raises(fake_engine: FakeEngine, tmp_path: Path) -> None:
     fake_engine.faults = whenever(lambda _: True, hang)
 
-    with pytest.raises(EngineTimeout):
+    with pytest.raises(EngineUnavailable, match="no answer within"):
         ask(fake_engine, tmp_path / "j.jsonl", requests(2), timeout=0.15)
 
 
@@ -220,3 +234,53 @@ def test_journal_torn_line_is_cut_off_before_the_next_is_written(tmp_path: Path)
     Journal(path).append(Completion("r3", "z", "stop"))
 
     assert set(Journal(path).kept) == {"r1", "r3"}
+
+
+def test_desk_attempts_are_those_of_answers_and_of_failures_by_what_they_met(
+    fake_engine: FakeEngine, tmp_path: Path
+) -> None:
+    script = in_turn(error(500), busy(), truncated)
+    poison = whenever(lambda seen: seen.asked == "number 3 [ends]", reset)
+    fake_engine.faults = lambda seen: poison(seen) or script(seen)
+
+    desk, _ = ask(fake_engine, tmp_path / "j.jsonl", requests(6), concurrency=1)
+
+    assert desk.attempts(f"r{number}" for number in range(6)) == {
+        "attempts": 5 + 3 + TRIES,
+        "retries.busy": 1,
+        "retries.cut_off": TRIES,
+        "retries.server": 1,
+        "retries.unreadable": 1,
+    }
+
+
+def test_desk_attempts_of_an_earlier_process_are_in_the_journal(fake_engine: FakeEngine, tmp_path: Path) -> None:
+    fake_engine.faults = in_turn(error(500), error(500))
+    first, _ = ask(fake_engine, tmp_path / "j.jsonl", requests(3))
+
+    again, _ = ask(fake_engine, tmp_path / "j.jsonl", requests(3))
+
+    names = [f"r{number}" for number in range(3)]
+    assert again.attempts(names) == first.attempts(names) == {"attempts": 5, "retries.server": 2}
+
+
+def test_desk_asks_no_more_at_once_than_the_engine_takes_twice_over(fake_engine: FakeEngine, tmp_path: Path) -> None:
+    """However many are given: a task for each of a million would fill the memory."""
+    most: list[int] = []
+
+    def script(_: Seen) -> None:
+        most.append(len(asyncio.all_tasks(loop[0])))
+
+    loop: list[asyncio.AbstractEventLoop] = []
+    fake_engine.faults = script
+
+    async def main() -> None:
+        loop.append(asyncio.get_running_loop())
+        desk = Desk(Journal(tmp_path / "j.jsonl"), lambda: None)
+        async with http_client(4, 10.0) as client:
+            engine = Engine(client, (fake_engine.url,), Wire("fake-model"), 4)
+            await desk.ask_all([(engine, request) for request in requests(300)])
+
+    asyncio.run(main())
+
+    assert max(most) <= 2 * 4 + 6

@@ -8,6 +8,7 @@ async with http_client(concurrency, timeout, key) as client:
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import TypeVar
 
@@ -16,18 +17,18 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.engine import LONGEST_WAIT, TRIES, Engine, TooLong, get_json, http_client, post_json
+from factory.engine import LONGEST_WAIT, PATIENCE, TRIES, Engine, RequestFailed
+from factory.pool import EngineGone
 from factory.protocol import Wire
+from factory.transport import TooLong, http_client
 from schemas.chat import Completion, Message, Request, Role, Sampling
-from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, FactoryError, RequestRejected
+from schemas.errors import EngineRefused, FactoryError, RequestRejected
 from tests.fake_engine import (
     CHAT,
     FakeEngine,
     Fault,
-    Script,
     always,
     busy,
-    dies_after,
     drip,
     empty_text,
     error,
@@ -35,16 +36,20 @@ from tests.fake_engine import (
     html,
     in_turn,
     instead,
+    nan_logprobs,
     no_choices,
     redirect,
     reset,
     reset_within,
-    slowly,
     too_long,
     truncated,
+    unknown_reason,
+    whenever,
+    wrong_model,
 )
 
 T = TypeVar("T")
+WIRE = Wire("fake-model", answers_as="fake-model")
 KEY = "sk-secret-0123456789"
 
 
@@ -60,18 +65,18 @@ def use(
     timeout: float = 20.0,
     key: str | None = None,
     waited: list[float] | None = None,
-    more_urls: tuple[str, ...] = (),
+    first_byte: float | None = None,
 ) -> T:
     """Run `do` with an engine that notes its waits instead of waiting."""
 
     async def sleep(seconds: float) -> None:
-        if waited is not None:
+        await asyncio.sleep(0)
+        if waited is not None and seconds:
             waited.append(seconds)
 
     async def main() -> T:
-        async with http_client(concurrency, timeout, key) as client:
-            urls = (url, *more_urls)
-            return await do(Engine(client, urls, Wire("fake-model"), concurrency, sleep=sleep, jitter=Random(1)))
+        async with http_client(concurrency, timeout, key, first_byte=first_byte) as client:
+            return await do(Engine(client, (url,), WIRE, concurrency, sleep=sleep, jitter=Random(1)))
 
     return asyncio.run(main())
 
@@ -90,22 +95,20 @@ def failure(url: str, **settings_: float) -> FactoryError:
 @pytest.mark.parametrize(
     ("fault", "kind", "tries", "words"),
     [
-        (error(500, "CUDA error"), EngineUnavailable, TRIES, "500: CUDA error"),
-        (html(502), EngineUnavailable, TRIES, "502: <html>"),
-        (error(503), EngineUnavailable, TRIES, "503"),
-        (error(408), EngineUnavailable, TRIES, "408"),
-        (error(409), EngineUnavailable, TRIES, "409"),
-        (busy(), EngineUnavailable, TRIES, "429: too many requests"),
-        (busy("2"), EngineUnavailable, TRIES, "429: too many requests"),
-        (reset, EngineUnavailable, TRIES, "disconnected"),
-        (reset_within, EngineUnavailable, TRIES, ""),
-        (truncated, EngineUnavailable, TRIES, "no chat completion"),
-        (html(200), EngineUnavailable, TRIES, "no chat completion"),
-        (no_choices, EngineUnavailable, TRIES, "it has no choices"),
+        (error(500, "CUDA error"), RequestFailed, TRIES, "500: CUDA error"),
+        (html(502), RequestFailed, TRIES, "502: <html>"),
+        (error(503), RequestFailed, TRIES, "503"),
+        (error(408), RequestFailed, TRIES, "408"),
+        (error(409), RequestFailed, TRIES, "409"),
+        (reset, RequestFailed, TRIES, "disconnected"),
+        (reset_within, RequestFailed, TRIES, ""),
+        (truncated, RequestFailed, TRIES, "no chat completion"),
+        (html(200), RequestFailed, TRIES, "no chat completion"),
+        (no_choices, RequestFailed, TRIES, "it has no choices"),
         (error(400, "no such role"), RequestRejected, 1, "400: no such role"),
         (error(422, "top_p"), RequestRejected, 1, "422: top_p"),
         (too_long, TooLong, 1, "maximum context length is 2048"),
-        (instead({"error": "x"}), EngineUnavailable, TRIES, "no chat completion"),
+        (instead({"error": "x"}), RequestFailed, TRIES, "no chat completion"),
         (error(401, "no key"), EngineRefused, 1, "api_key_env"),
         (error(403, "not yours"), EngineRefused, 1, "may not use this model"),
         (error(404, "what"), EngineRefused, 1, "end in /v1"),
@@ -115,26 +118,26 @@ def failure(url: str, **settings_: float) -> FactoryError:
 def test_engine_fault_becomes_the_error_that_says_what_helps(
     fake_engine: FakeEngine, fault: Fault, kind: type[FactoryError], tries: int, words: str
 ) -> None:
-    fake_engine.faults = always(fault)
+    """The engine answers others: it is this request alone that fails."""
+    fake_engine.faults = whenever(lambda seen: seen.is_question, fault)
 
     error_ = failure(fake_engine.url)
 
-    # `_WaitAsAsked` is how the engine keeps a wait that it was asked for: a private kind of EngineUnavailable
     assert isinstance(error_, kind)
     assert words in str(error_)
-    assert len(fake_engine.seen) == tries
+    assert len(fake_engine.questions) == tries
 
 
 def test_engine_nothing_listens_is_unavailable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
 
-        assert isinstance(failure(f"http://127.0.0.1:{taken.getsockname()[1]}/v1"), EngineUnavailable)
+        assert isinstance(failure(f"http://127.0.0.1:{taken.getsockname()[1]}/v1"), EngineGone)
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid/v1", "http://127.0.0.1:1/v1"])
 def test_engine_host_or_port_that_is_none_is_unavailable(url: str) -> None:
-    assert isinstance(failure(url), EngineUnavailable)
+    assert isinstance(failure(url), EngineGone)
 
 
 @pytest.mark.parametrize("url", ["ftp://host/v1", "http://:0/v1", "no address", "http://[::1/v1"])
@@ -145,13 +148,21 @@ def test_engine_address_that_is_none_is_refused_and_not_tried_again(url: str) ->
 @pytest.mark.parametrize("fault", [hang, drip])
 def test_engine_answer_that_never_ends_is_a_timeout(fake_engine: FakeEngine, fault: Fault) -> None:
     """A drip is within the time limit of each read, and beyond that of the whole."""
-    fake_engine.faults = always(fault)
+    fake_engine.faults = whenever(lambda seen: seen.is_question, fault)
 
     error_ = failure(fake_engine.url, timeout=0.15)
 
-    assert isinstance(error_, EngineTimeout)
+    assert isinstance(error_, RequestFailed)
+    assert error_.faults == ("timeout",) * TRIES
     assert "no answer within 0.15 s" in str(error_)
-    assert len(fake_engine.seen) == TRIES
+
+
+def test_engine_silence_before_the_first_byte_has_a_limit_of_its_own(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = in_turn(hang)
+
+    completion = use(fake_engine.url, lambda engine: engine.complete(a_request()), timeout=60, first_byte=0.2)
+
+    assert completion.faults == ("timeout",)
 
 
 def test_engine_refusal_in_openais_own_words_is_too_long(fake_engine: FakeEngine) -> None:
@@ -172,11 +183,54 @@ def test_engine_long_error_page_is_cut_to_one_short_line(fake_engine: FakeEngine
 
 
 def test_engine_empty_answer_is_an_answer(fake_engine: FakeEngine) -> None:
+    """Where tokens were spent on it, another try may bring them; the last one is believed."""
     fake_engine.faults = always(empty_text)
 
     completion = use(fake_engine.url, lambda engine: engine.complete(a_request()))
 
     assert (completion.text, completion.finish_reason) == ("", "stop")
+    assert len(fake_engine.questions) == TRIES
+
+
+def test_engine_blank_answer_that_cost_no_tokens_is_not_asked_for_again(fake_engine: FakeEngine) -> None:
+    completion = use(fake_engine.url, lambda engine: engine.complete(a_request("Hi [blank]")))
+
+    assert (completion.text, completion.finish_reason, len(fake_engine.seen)) == ("", "stop", 1)
+
+
+@pytest.mark.parametrize("fault", [empty_text, wrong_model, nan_logprobs])
+def test_engine_reply_that_contradicts_itself_is_tried_again(fake_engine: FakeEngine, fault: Fault) -> None:
+    request = replace(a_request(), top_logprobs=5)
+    right = use(fake_engine.url, lambda engine: engine.complete(request))
+    fake_engine.faults = in_turn(fault)
+
+    completion = use(fake_engine.url, lambda engine: engine.complete(request))
+
+    assert completion == right
+    assert completion.faults == ("unreadable",)
+
+
+def test_engine_finish_reason_that_is_unknown_is_kept_as_it_came(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = in_turn(unknown_reason)
+
+    completion = use(fake_engine.url, lambda engine: engine.complete(a_request()))
+
+    assert (completion.finish_reason, len(fake_engine.seen)) == ("banana", 1)
+
+
+def test_engine_answer_that_the_server_dropped_is_asked_for_again(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = in_turn(instead({"choices": [{"message": {"content": "half"}, "finish_reason": "abort"}]}))
+
+    assert use(fake_engine.url, lambda engine: engine.complete(a_request())).faults == ("unreadable",)
+
+
+def test_engine_another_model_for_good_stops_everything(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = always(wrong_model)
+
+    error_ = failure(fake_engine.url)
+
+    assert isinstance(error_, EngineRefused)
+    assert "another-model" in str(error_)
 
 
 def test_engine_answer_is_what_the_model_said(fake_engine: FakeEngine) -> None:
@@ -222,7 +276,8 @@ def test_engine_waits_are_random_and_bounded_by_a_doubling(seed: int) -> None:
             engine = Engine(client, (url,), Wire("fake-model"), 4, sleep=sleep, jitter=Random(seed))
             await engine.complete(a_request())
 
-    with FakeEngine(faults=always(error(500))) as engine, pytest.raises(EngineUnavailable):
+    faults = whenever(lambda seen: seen.is_question, error(500))
+    with FakeEngine(faults=faults) as engine, pytest.raises(RequestFailed):
         asyncio.run(main(engine.url))
 
     assert len(waited) == TRIES - 1
@@ -233,20 +288,21 @@ def test_engine_waits_are_random_and_bounded_by_a_doubling(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "waits"),
-    [("7", 7.0), ("0.5", 0.5), ("0", 0.0), ("-3", 0.0), ("300", 300.0), ("999999", 600.0), ("inf", 600.0)],
+    ("asked", "waits"), [("7", [7.0]), ("0.5", [0.5]), ("300", [300.0]), ("999999", [600.0]), ("inf", [600.0])]
 )
-def test_engine_retry_after_is_honoured_up_to_ten_minutes(fake_engine: FakeEngine, asked: str, waits: float) -> None:
+def test_engine_retry_after_is_honoured_up_to_ten_minutes(
+    fake_engine: FakeEngine, asked: str, waits: list[float]
+) -> None:
     fake_engine.faults = in_turn(busy(asked))
     waited: list[float] = []
 
     use(fake_engine.url, lambda engine: engine.complete(a_request()), waited=waited)
 
-    assert waited == [waits]
+    assert waited == waits
 
 
-@pytest.mark.parametrize("asked", ["Wed, 21 Oct 2065 07:28:00 GMT", "soon", "", "nan"])
-def test_engine_retry_after_that_is_no_number_is_as_if_not_there(fake_engine: FakeEngine, asked: str) -> None:
+@pytest.mark.parametrize("asked", ["0", "-3", "soon", "", "nan", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_engine_retry_after_that_names_no_wait_is_as_if_not_there(fake_engine: FakeEngine, asked: str) -> None:
     fake_engine.faults = in_turn(busy(asked))
     waited: list[float] = []
 
@@ -256,104 +312,23 @@ def test_engine_retry_after_that_is_no_number_is_as_if_not_there(fake_engine: Fa
     assert 0 <= waited[0] <= 1
 
 
-# How much is under way
+def test_engine_busy_server_costs_a_request_its_patience_and_not_its_tries(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = in_turn(*[busy("1")] * (4 * TRIES))
+
+    assert use(fake_engine.url, lambda engine: engine.complete(a_request())).faults == ("busy",) * (4 * TRIES)
 
 
-@pytest.mark.parametrize("concurrency", [1, 3, 8])
-def test_engine_window_is_filled_and_never_exceeded(fake_engine: FakeEngine, concurrency: int) -> None:
-    fake_engine.faults = always(slowly(0.02))
-
-    async def ask(engine: Engine) -> None:
-        await asyncio.gather(*(engine.complete(a_request(f"number {number}")) for number in range(30)))
-
-    use(fake_engine.url, ask, concurrency=concurrency)
-
-    assert fake_engine.most_in_flight == concurrency
-    assert len(fake_engine.seen) == 30
-
-
-def test_engine_requests_go_out_in_the_order_in_which_they_were_asked(fake_engine: FakeEngine) -> None:
-    asked = [f"number {number}" for number in range(30)]
+def test_engine_server_that_is_busy_for_ever_ends_the_request(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = whenever(lambda seen: seen.is_question, busy("100"))
+    waited: list[float] = []
 
     async def ask(engine: Engine) -> None:
-        await asyncio.gather(*(engine.complete(a_request(text)) for text in asked))
+        with pytest.raises(RequestFailed, match="429: too many requests"):
+            await engine.complete(a_request())
 
-    use(fake_engine.url, ask, concurrency=1)
+    use(fake_engine.url, ask, waited=waited)
 
-    assert [seen.asked for seen in fake_engine.seen] == asked
-
-
-def test_engine_wait_between_two_tries_keeps_its_place_in_the_window(fake_engine: FakeEngine) -> None:
-    """Else a server that is busy would be sent still more."""
-    fake_engine.faults = in_turn(*[busy()] * 10)
-
-    async def ask(engine: Engine) -> None:
-        await asyncio.gather(*(engine.complete(a_request(f"number {number}")) for number in range(12)))
-
-    use(fake_engine.url, ask, concurrency=2)
-
-    assert fake_engine.most_in_flight <= 2
-
-
-def test_engine_replicas_have_a_window_each(fake_engine: FakeEngine) -> None:
-    fake_engine.faults = always(slowly(0.02))
-    with FakeEngine(faults=always(slowly(0.02))) as other:
-
-        async def ask(engine: Engine) -> None:
-            await asyncio.gather(*(engine.complete(a_request(f"number {number}")) for number in range(20)))
-
-        use(fake_engine.url, ask, concurrency=2, more_urls=(other.url,))
-
-        assert (fake_engine.most_in_flight, other.most_in_flight) == (2, 2)
-        assert (len(fake_engine.seen), len(other.seen)) == (10, 10)
-
-
-def test_engine_cancelled_requests_give_their_places_back(fake_engine: FakeEngine) -> None:
-    fake_engine.faults = in_turn(hang, hang)
-
-    async def ask(engine: Engine) -> Completion:
-        stuck = [asyncio.ensure_future(engine.complete(a_request(f"number {number}"))) for number in range(2)]
-        while len(fake_engine.seen) < 2:
-            await asyncio.sleep(0.01)
-        for task in stuck:
-            task.cancel()
-        await asyncio.gather(*stuck, return_exceptions=True)
-        return await engine.complete(a_request())
-
-    assert use(fake_engine.url, ask, concurrency=2).text
-
-
-def test_engine_replica_that_is_gone_leaves_its_requests_to_the_others(fake_engine: FakeEngine) -> None:
-    with FakeEngine(faults=dies_after(-1)) as dead:
-
-        async def ask(engine: Engine) -> list[Completion]:
-            return await asyncio.gather(*(engine.complete(a_request(f"number {number}")) for number in range(8)))
-
-        assert len(use(dead.url, ask, more_urls=(fake_engine.url,))) == 8
-
-
-# Alive
-
-
-@pytest.mark.parametrize(
-    ("script", "alive"),
-    [
-        (always(error(500)), True),
-        (dies_after(-1), False),
-        (always(error(500), "/v1/models"), False),
-        (always(reset, "/v1/models"), False),
-    ],
-    ids=["answers fail", "dead", "models fail", "models reset"],
-)
-def test_engine_is_alive_while_it_lists_its_models(fake_engine: FakeEngine, script: Script, alive: bool) -> None:
-    fake_engine.faults = script
-
-    assert use(fake_engine.url, lambda engine: engine.alive()) is alive
-
-
-def test_engine_is_alive_while_one_replica_is(fake_engine: FakeEngine) -> None:
-    with FakeEngine(faults=dies_after(-1)) as dead:
-        assert use(dead.url, lambda engine: engine.alive(), more_urls=(fake_engine.url,))
+    assert PATIENCE <= sum(waited) < PATIENCE + 200
 
 
 # The key
@@ -362,7 +337,7 @@ def test_engine_is_alive_while_one_replica_is(fake_engine: FakeEngine) -> None:
 def test_engine_key_is_a_header_of_every_request(fake_engine: FakeEngine) -> None:
     async def ask(engine: Engine) -> None:
         await engine.complete(a_request())
-        await engine.alive()
+        await engine.client.get(f"{fake_engine.url}/models")
 
     use(fake_engine.url, ask, key=KEY)
 
@@ -404,14 +379,14 @@ def test_engine_key_that_no_header_can_hold_is_an_error_of_ours_without_it(fake_
 # The plain verbs
 
 
-def test_post_json_sends_text_as_utf8(fake_engine: FakeEngine) -> None:
+def test_link_post_sends_text_as_utf8(fake_engine: FakeEngine) -> None:
     async def ask(engine: Engine) -> bytes:
-        return await post_json(engine.client, f"{fake_engine.url}/chat/completions", engine.wire.body(a_request("🏔️ ü")))
+        return await engine.client.post(f"{fake_engine.url}/chat/completions", engine.wire.body(a_request("🏔️ ü")))
 
     assert use(fake_engine.url, ask).startswith(b"{")
     assert fake_engine.seen[0].path == CHAT
     assert fake_engine.seen[0].asked == "🏔️ ü"
 
 
-def test_get_json_reads_what_is_there(fake_engine: FakeEngine) -> None:
-    assert b"fake-model" in use(fake_engine.url, lambda engine: get_json(engine.client, f"{fake_engine.url}/models"))
+def test_link_get_reads_what_is_there(fake_engine: FakeEngine) -> None:
+    assert b"fake-model" in use(fake_engine.url, lambda engine: engine.client.get(f"{fake_engine.url}/models"))

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import pytest
 from aiohttp import web
 
-from factory.engine import http_client
 from factory.probe import LOST, Probed, probe
 from factory.protocol import Ability
+from factory.transport import http_client
 from schemas.errors import EngineRefused, EngineUnavailable, FactoryError, Transient
 from tests.fake_engine import (
     MODELS,
@@ -216,3 +216,16 @@ def test_probe_logprobs_of_masked_tokens_are_no_obstacle(fake_engine: FakeEngine
     fake_engine.faults = always(masked)
 
     assert probed(fake_engine.url).digit_mass == pytest.approx(0.9, abs=1e-6)
+
+
+def test_probe_keeps_the_name_that_replies_bear(fake_engine: FakeEngine) -> None:
+    assert probed(fake_engine.url).wire.answers_as == "fake-model"
+
+
+def test_probe_of_a_reward_model_sees_whether_it_tells_its_load(fake_engine: FakeEngine) -> None:
+    fake_engine.rewards = True
+
+    assert probed(fake_engine.url).wire.abilities == {Ability.LOAD}
+
+    fake_engine.abilities = frozenset()
+    assert probed(fake_engine.url).wire.abilities == frozenset()

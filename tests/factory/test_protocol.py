@@ -1,18 +1,20 @@
 """What goes over the wire, and what of an answer is believed."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain, combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.protocol import Ability, Body, Wire, read_completion
+from factory.protocol import Ability, Body, Wire, WrongModel, is_doubtful, read_completion
 from schemas.chat import Completion, Message, RepetitionDetection, Request, Role, Sampling, TokenAlternative
 from schemas.errors import EngineUnavailable
 
 # The fields of a body that need an ability.
-FIELDS = {
+FIELDS: Mapping[Ability, set[str]] = {
     Ability.TOKEN_IDS: {"return_token_ids"},
     Ability.SEED: {"seed"},
     Ability.SAMPLERS: {"top_k", "min_p", "repetition_penalty"},
@@ -20,6 +22,7 @@ FIELDS = {
     Ability.CHOICES: {"structured_outputs"},
     Ability.JSON_SCHEMA: {"response_format"},
     Ability.LOGPROBS: {"logprobs", "top_logprobs"},
+    Ability.LOAD: set[str](),
 }
 CORE = {"model", "messages", "max_tokens", "temperature", "top_p"}
 EVERYTHING = Request(
@@ -180,3 +183,47 @@ def test_body_is_what_json_can_say() -> None:
     body: Body = Wire("m").body(EVERYTHING)
 
     assert json.loads(json.dumps(body, allow_nan=False)) == body
+
+
+@pytest.mark.parametrize(
+    ("number", "believed"), [("-0.1", True), ("-9999.0", True), ("-Infinity", True), ("NaN", False), ("3.0", False)]
+)
+def test_read_completion_log_probability_that_is_none_is_a_fault_of_the_engine(number: str, believed: bool) -> None:
+    content = a_reply_with("7", -0.1, ("7", -0.1)).replace(b'"logprob": -1.0', f'"logprob": {number}'.encode())
+
+    if believed:
+        assert read_completion("r", content).text == "7"
+        return
+    with pytest.raises(EngineUnavailable, match="no chat completion"):
+        read_completion("r", content)
+
+
+def test_read_completion_of_another_model_is_told_by_the_name_in_the_reply() -> None:
+    content = b'{"model": "b", "choices": [{"message": {"content": "x"}}]}'
+
+    assert read_completion("r", content).text == read_completion("r", content, "b").text == "x"
+    with pytest.raises(WrongModel, match="'b' answered instead of 'a'"):
+        read_completion("r", content, "a")
+
+
+@pytest.mark.parametrize(
+    ("completion", "doubtful"),
+    [
+        (Completion("r", "x", "stop", completion_tokens=5), False),
+        (Completion("r", "", "stop", completion_tokens=5), True),
+        (Completion("r", "", "stop", completion_tokens=1), False),
+        (Completion("r", "", "stop"), False),
+        (Completion("r", "", "length", reasoning="well", completion_tokens=5), False),
+        (Completion("r", "", "stop", reward=0.5, completion_tokens=5), False),
+    ],
+)
+def test_doubtful_is_an_empty_text_that_tokens_were_spent_on(completion: Completion, doubtful: bool) -> None:
+    assert is_doubtful(PLAIN, completion, Wire("m")) is doubtful
+
+
+def test_doubtful_is_an_empty_text_where_the_server_was_held_to_something_else() -> None:
+    held = replace(PLAIN, choices=("1", "2"))
+    empty = Completion("r", "", "length", completion_tokens=1)
+
+    assert is_doubtful(held, empty, Wire("m"))
+    assert not is_doubtful(held, empty, Wire("m", frozenset(Ability) - {Ability.CHOICES}))

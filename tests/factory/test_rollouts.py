@@ -10,10 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from factory.asking import Desk
-from factory.engine import Engine, http_client
+from factory.engine import Engine
 from factory.protocol import Wire
 from factory.rollouts import Policy, plan, roll_out, seed_of, slots, split_reasoning
 from factory.run import Journal
+from factory.transport import http_client
 from schemas.chat import Completion, Message, RepetitionDetection, Role, Sampling
 from schemas.recipe import Decoding, Rollouts
 from schemas.rows import Loop, LoopRule, Prompt, Rollout
