@@ -199,7 +199,7 @@ def sound_files(scratch: Path) -> dict[str, list[bytes]]:
         "usage": {"prompt_tokens": 3},
     }
     time = datetime(2026, 1, 1, tzinfo=UTC)
-    part = PartFile(path="round=0/pairs/part-00000.parquet", sha256="0" * 64, rows=1)
+    part = PartFile(path="round=0/pairs/part-00000.parquet", sha256="0" * 64, rows=1, size=9)
     record = StageRecord(
         stage="pairs", shard=0, fingerprint="f", inputs=[part], outputs=[part], started=time, ended=time,
         requests=0, notes={"a": 1.0}, versions={"prefactory": "0"},

@@ -22,7 +22,8 @@ from factory.progress import Silent
 from factory.recipe_file import read_recipe
 from factory.rollouts import seed_of, slots
 from factory.run import RunFolder, run_folder
-from factory.shards import LOT, Work, now
+from factory.shards import LOT
+from factory.work import Work, now
 from schemas.chat import Message, Role
 from schemas.manifest import PartFile
 from schemas.recipe import Recipe

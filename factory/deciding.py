@@ -15,14 +15,14 @@ from factory.identity import Stage
 from factory.jury import Rules, scorecards, stand
 from factory.loop_share import EVERY, LoopCount, may_use_loop
 from factory.pairing import pair_prompt
-from factory.shards import Free, Work, desk_of, now
+from factory.shards import Free, desk_of
 from factory.spreads import PooledSpread
+from factory.work import Work, now
 from judges.pairwise import PairwiseJudge
-from schemas.manifest import StageRecord
+from schemas.manifest import UNASKED, StageRecord
 from schemas.rows import Confirmation, Dropped, Pair, Scorecard, Verdict, VerdictStatus
 from schemas.tables import Table
 
-UNASKED = "unasked"  # note of the confirmations' record: pairs that nobody could be asked about then
 _BOUND = "loop_bound"
 
 

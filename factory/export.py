@@ -14,6 +14,7 @@ import yaml
 
 from factory import store
 from factory.figures import Figures, figures
+from factory.files import temporary_of
 from factory.run import RunFolder
 from schemas.manifest import PartFile, RunManifest
 from schemas.recipe import Recipe
@@ -50,7 +51,7 @@ def export(run: RunFolder, recipe: Recipe, manifest: RunManifest) -> list[PartFi
         shutil.rmtree(run.export_path(FORMAT), ignore_errors=True)
         return []
     target = run.export_path(FORMAT)
-    building = target.with_name(f".{target.name}.building")
+    building = temporary_of(target)
     shutil.rmtree(building, ignore_errors=True)
     try:
         splits = _write_splits(run, recipe, building)
@@ -61,7 +62,8 @@ def export(run: RunFolder, recipe: Recipe, manifest: RunManifest) -> list[PartFi
         raise store.storage_error(target, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return [run.file(target / "data" / f"{split}.parquet", rows) for split, rows in splits.items()]
+    counts = {target / "data" / f"{split}.parquet": rows for split, rows in splits.items()}
+    return [run.file(path, counts.get(path, 0)) for path in sorted(target.rglob("*")) if path.is_file()]
 
 
 def _write_splits(run: RunFolder, recipe: Recipe, folder: Path) -> dict[str, int]:

@@ -1,8 +1,9 @@
-"""Runs a command and sees to it that nothing of it outlives the factory: `python -m factory.guard -- COMMAND…`.
+"""Runs a command and sees to it that nothing of it outlives the factory: `guard.py [--scratch NAME] -- COMMAND…`.
 
 The guard's standard input is a pipe that the factory holds. When the pipe ends (the factory closed it, or died in any
 way, SIGKILL too), or a signal to stop arrives, or the command itself ends, every process that came of the command is
-terminated. The guard's exit code is the command's (128 + signal where a signal ended it).
+terminated. The guard's exit code is the command's (128 + signal where a signal ended it). With `--scratch` the command
+finds in the environment variable NAME a folder of its own, which is gone when the command is.
 
 The rule that must not break: only the standard library, and no import from this project. The guard has to start in
 milliseconds and must not fail with what it guards.
@@ -13,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +28,12 @@ PR_SET_CHILD_SUBREAPER = 36
 stop_signals: list[int] = []  # a signal handler can only leave a note
 
 
-def guarded(command: Sequence[str]) -> list[str]:
-    """The command line that runs `command` under a guard. By path, so that it works from any working directory."""
-    return [sys.executable, "-P", __file__, "--", *command]
+def guarded(command: Sequence[str], scratch: str | None = None) -> list[str]:
+    """The command line that runs `command` under a guard. By path, so that it works from any working directory.
+
+    `scratch`: the environment variable that names the command's own folder.
+    """
+    return [sys.executable, "-P", __file__, *(["--scratch", scratch] if scratch else []), "--", *command]
 
 
 def _note(signum: int, _frame: FrameType | None) -> None:
@@ -145,7 +150,18 @@ def main(command: Sequence[str], grace: float = GRACE) -> int:
     return code if code >= 0 else 128 - code
 
 
+def main_with_scratch(variable: str, command: Sequence[str]) -> int:
+    """As `main`, and the command has a folder of its own for as long as it lives."""
+    with tempfile.TemporaryDirectory(prefix="prefactory-", ignore_cleanup_errors=True) as folder:
+        os.environ[variable] = folder
+        return main(command)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["--"] or len(sys.argv) < 3:
-        sys.exit("usage: python -m factory.guard -- COMMAND…")
-    sys.exit(main(sys.argv[2:]))
+    match sys.argv[1:]:
+        case ["--", *command] if command:
+            sys.exit(main(command))
+        case ["--scratch", variable, "--", *command] if command:
+            sys.exit(main_with_scratch(variable, command))
+        case _:
+            sys.exit("usage: guard.py [--scratch NAME] -- COMMAND…")

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from itertools import chain
 
 from factory.loops import DETECTOR_VERSION
 from factory.recipe_file import changed_fields, identity
@@ -43,6 +44,11 @@ _OWN = {
     Stage.EXPORT: (),
 }
 
+_ALL = {
+    stage: tuple(chain.from_iterable(_OWN[earlier] for earlier in list(Stage)[: number + 1]))
+    for number, stage in enumerate(Stage)
+}
+
 
 def full_identity(recipe: Recipe, provenance: Provenance) -> dict[str, str]:
     """Dotted field -> canonical JSON of its value: the recipe's deciding fields and the digests of what it names."""
@@ -73,8 +79,7 @@ def provenance(
 
 def decides(stage: Stage, field: str) -> bool:
     """Whether a change of this field makes the stage's rows, or those they were made from, other rows."""
-    order = list(Stage)
-    return any(field.startswith(_OWN[earlier]) for earlier in order[: order.index(stage) + 1] if _OWN[earlier])
+    return field.startswith(_ALL[stage])
 
 
 def fingerprint(stage: Stage, whole: Mapping[str, str], inputs: Iterable[PartFile]) -> str:

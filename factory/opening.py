@@ -17,12 +17,12 @@ from factory.gold import read_weights
 from factory.identity import Stage, drift, full_identity, provenance
 from factory.progress import Progress
 from factory.prompts import source_digests
-from factory.recipe_file import write_recipe
+from factory.recipe_file import stored_recipe, write_recipe
 from factory.run import RunFolder, refuse_drift, run_folder
-from factory.shards import Work, now
+from factory.work import Work, now
 from judges.base import Judge
 from judges.registry import confirming, find_verifier, seated
-from schemas.errors import RecipeError
+from schemas.errors import DriftError, RecipeError, SchemaError
 from schemas.manifest import Provenance, RunManifest
 from schemas.recipe import JudgeRef, Recipe
 
@@ -95,13 +95,45 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) ->
     rubrics |= {f"{name}.pairwise": judge.digest for name, judge in bench.confirming.items()}
     made_from = provenance(models, rubrics, source_digests(recipe.prompts), weights)
     identity = full_identity(recipe, made_from)
-    before = run.manifest()
-    if before is not None:
+    work = Work(run, recipe, identity, progress)
+    before = _readable_manifest(run, progress)
+    if before is None:
+        _refuse_strangers(work)
+    else:
         refuse_drift(run.root, drift(before.identity, identity, redone or _not_begun(run)))
-    if before is None or before.identity != identity:
+    if before is None or before.identity != identity or not _is_recipe(run.recipe_path):
         write_recipe(recipe, run.recipe_path)
+    if before is None or before.identity != identity:
         run.write_manifest(_manifest(recipe, identity, made_from, before))
-    return Opened(Work(run, recipe, identity, progress), judges, bench)
+    return Opened(work, judges, bench)
+
+
+def _readable_manifest(run: RunFolder, progress: Progress) -> RunManifest | None:
+    try:
+        return run.manifest()
+    except SchemaError as error:
+        progress.say(f"{error}; it is made anew from the records")
+        return None
+
+
+def _is_recipe(path: Path) -> bool:
+    try:
+        stored_recipe(path)
+    except RecipeError:
+        return False
+    return True
+
+
+def _refuse_strangers(work: Work) -> None:
+    """Without a manifest the records say whether they were made from this recipe. Raises DriftError."""
+    for stage in (Stage.PROMPTS, Stage.ROLLOUTS, Stage.VERDICTS):
+        made = [(record, work.wanted(stage, shard)) for shard in work.shards() if (record := work.found(stage, shard))]
+        known = [record.fingerprint == wanted for record, wanted in made if wanted is not None]
+        if known and not any(known):
+            raise DriftError(
+                f"{work.run.root}: its {stage} were made with another recipe, and no manifest.json says with which. "
+                "Give the recipe another `name`, or take the recipe.yaml that lies there"
+            )
 
 
 def _not_begun(run: RunFolder) -> Stage | None:

@@ -8,18 +8,18 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import JsonValue, ValidationError
 
-from factory import yaml_tree
+from factory import store, yaml_tree
 from factory.keys import looks_like_key, without_likely_keys
 from factory.recipe_words import explain
 from factory.yaml_tree import Location, Tree, Unfit
-from schemas.errors import RecipeError, StorageError
+from schemas.errors import RecipeError
 from schemas.recipe import Recipe, Section
 
 _KEY_MEND = "put the key into an environment variable, and write the variable's name as `api_key_env`"
@@ -31,6 +31,17 @@ def read_recipe(path: Path) -> Recipe:
 
     Paths in the recipe start from its own folder, `machine.runs` from the working folder.
     """
+    recipe = _parsed(path, _Names(path.parent.resolve()).settle)
+    runs = _absolute(Path.cwd(), str(recipe.machine.runs))
+    return recipe.model_copy(update={"machine": recipe.machine.model_copy(update={"runs": runs})})
+
+
+def stored_recipe(path: Path) -> Recipe:
+    """A recipe as `write_recipe` left it. What it names may be gone by now. Raises RecipeError."""
+    return _parsed(path, lambda text, _: text)
+
+
+def _parsed(path: Path, settle: Callable[[str, Location], str]) -> Recipe:
     try:
         node = yaml_tree.compose(path)
     except FileNotFoundError:
@@ -39,7 +50,7 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from None
     except RecipeError as error:  # which may show a piece of the file
         raise RecipeError(without_likely_keys(str(error))) from None
-    tree = Tree(path, _Names(path.parent.resolve()).settle)
+    tree = Tree(path, settle)
     data = json.dumps(tree.plain(node))
     recipe = None
     try:
@@ -49,8 +60,7 @@ def read_recipe(path: Path) -> Recipe:
             tree.note(detail["loc"], explain(detail))
     if recipe is None or tree.problems:
         raise RecipeError(without_likely_keys(tree.report()))
-    runs = _absolute(Path.cwd(), str(recipe.machine.runs))
-    return recipe.model_copy(update={"machine": recipe.machine.model_copy(update={"runs": runs})})
+    return recipe
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -59,12 +69,8 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     That holds for paths that are absolute, as `read_recipe` gives them.
     """
     text = "# Resolved: running this file again is the same run.\n" + yaml_tree.dump(recipe.model_dump(mode="json"))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with store.writing(path, "name a folder that can be") as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); name a folder that can be") from error
 
 
 def canonical_json(value: JsonValue) -> str:

@@ -1,27 +1,35 @@
 """A run folder's layout, and nothing else knows it.
 
-    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/
+    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  aside/
     <root>/round=0/<table>/part-00000.parquet
     <root>/round=0/_records/<stage>-00000.json      written last: where there is none, the part does not count
     <root>/round=0/_journal/<stage>-00000-<fingerprint>.jsonl   answers of a shard that is not finished yet
 
 Progress is what lies on disk: a record that names its inputs and outputs by checksum is the only proof that a shard is
-done, and a record made from something else than what is asked for now does not count.
+done, and a record made from something else than what is asked for now does not count. A part is on the disk before its record
+is, and the record before the journal goes, so that no power cut and no kill costs an answer.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import re
+import shutil
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from factory import store
-from factory.own_folder import LOCK, refuse_foreign
+from factory import lock, store
+from factory.files import is_temporary, make_folder
+from factory.own_folder import refuse_foreign
+from factory.processes import clear_up
 from schemas.chat import Completion
-from schemas.errors import DriftError, Fixable, SchemaError
+from schemas.errors import DriftError, SchemaError
 from schemas.manifest import PartFile, RunManifest, StageRecord
 from schemas.recipe import Recipe
 from schemas.rows import Row
@@ -29,6 +37,8 @@ from schemas.tables import Table
 
 SHOWN = 4  # changed fields that an error names
 VERSIONED = ("prefactory", "pyarrow", "duckdb")
+_JOURNAL = re.compile(r"([a-z]+)-(\d+)-([0-9a-f]+)\.jsonl")
+_ENDS = re.compile(rb"[\n\0]+")  # NULs: what a power cut leaves of a block that was not on the disk yet
 _completion = TypeAdapter(Completion)
 
 
@@ -72,6 +82,10 @@ class RunFolder:
     def export_path(self, form: str) -> Path:
         return self.root / "export" / form
 
+    def aside_path(self, at: datetime) -> Path:
+        """Where a repair puts what it takes out."""
+        return self.root / "aside" / f"{at:%Y%m%dT%H%M%S.%fZ}"
+
     def part_path(self, table: Table, shard: int) -> Path:
         return self._round / table.value / f"part-{shard:05d}.parquet"
 
@@ -87,60 +101,88 @@ class RunFolder:
         return self._round / "_journal"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for one process. The lock is the kernel's: a dead owner does not hold it. Raises Fixable."""
+    def locked(self, patience: float = 0.0, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Hold the folder for one process, and clear up what dead ones left. As `factory.lock.held`; raises Fixable."""
         refuse_foreign(self.root)
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self.root / LOCK, timeout=0).acquire()
-        except Timeout as error:
-            raise Fixable(f"{self.root}: another process works on this run; wait for it, or stop it") from error
-        except OSError as error:
-            raise store.storage_error(self.root, error) from error
-        with held:
+        with lock.held(self.root, patience, say):
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Whoever held the lock before is gone: what is unfinished by its name is nobody's, and a journal whose shard
+        was finished has nothing left to say.
+        """
+        clear_up()
+        for folder in (self.root, self.root / "export", *self.root.glob("round=*/*")):
+            for entry in os.scandir(folder) if folder.is_dir() else ():
+                if is_temporary(entry.name):
+                    shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
+        for journal in self.root.glob("round=*/_journal/*.jsonl"):
+            if (named := _JOURNAL.fullmatch(journal.name)) and self._spent(journal, named[1], int(named[2]), named[3]):
+                journal.unlink()
+
+    def _spent(self, journal: Path, stage: str, shard: int, made_from: str) -> bool:
+        round_ = int(journal.parent.parent.name.removeprefix("round="))
+        try:
+            record = RunFolder(self.root, round_).record(stage, shard)
+        except SchemaError:
+            return False
+        return record is not None and record.closed and record.fingerprint.startswith(made_from)
 
     def write_part(self, table: Table, shard: int, rows: Sequence[Row]) -> PartFile:
         path = self.part_path(table, shard)
         written = store.write_part(path, table, rows)
-        return self._named(path, written.sha256, written.rows)
+        return PartFile(path=self._named(path), sha256=written.sha256, rows=written.rows, size=written.size)
 
     def file(self, path: Path, rows: int) -> PartFile:
         """A file of this run as the records name it."""
-        return self._named(path, store.sha256_of(path), rows)
+        return PartFile(path=self._named(path), sha256=store.sha256_of(path), rows=rows, size=path.stat().st_size)
 
-    def _named(self, path: Path, sha256: str, rows: int) -> PartFile:
-        return PartFile(path=str(path.relative_to(self.root)), sha256=sha256, rows=rows)
+    def _named(self, path: Path) -> str:
+        return str(path.relative_to(self.root))
 
     def read_rows(self, row_type: type[store.R], shard: int) -> list[store.R]:
         table = next(name for name, kind in store.ROW_TYPES.items() if kind is row_type)
         return store.read_part(self.part_path(table, shard), row_type)
 
+    def drop_parts_behind(self, table: Table, shards: int) -> None:
+        """What an earlier cut into more shards has left: the views would count it."""
+        while (path := self.part_path(table, shards)).exists():
+            path.unlink()
+            shards += 1
+
     def write_record(self, record: StageRecord) -> None:
+        """What makes a shard count. Its parts are on the disk; now its journals may go."""
         store.write_text(self.record_path(record.stage, record.shard), record.model_dump_json(indent=1))
-        for journal in self._journals.glob(f"{record.stage}-{record.shard:05d}-*.jsonl"):
-            journal.unlink()
+        own = f"{record.stage}-{record.shard:05d}-"
+        for entry in os.scandir(self._journals) if self._journals.is_dir() else ():
+            if entry.name.startswith(own):
+                Path(entry.path).unlink()
 
     def record(self, stage: str, shard: int) -> StageRecord | None:
         """The record of a finished shard, or None. Raises SchemaError where it is not readable as one."""
         path = self.record_path(stage, shard)
         try:
-            return StageRecord.model_validate_json(path.read_bytes())
+            record = StageRecord.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValidationError as error:
-            raise SchemaError(f"{path}: not a record; delete it to have the shard redone") from error
+        except (ValidationError, OSError) as error:
+            raise SchemaError(f"{path}: not a record; its shard counts as not done, and is done again") from error
+        if (record.stage, record.shard) != (stage, shard):
+            raise SchemaError(f"{path}: the record of {record.stage} {record.shard}; its shard is done again")
+        return record
 
-    def record_file(self, stage: str, shard: int) -> PartFile:
+    def record_file(self, record: StageRecord) -> PartFile:
         """A record as an input of another stage."""
-        return self.file(self.record_path(stage, shard), rows=0)
+        path = self.record_path(record.stage, record.shard)
+        return PartFile(path=self._named(path), sha256=record.digest, rows=0, size=0)
 
-    def finished(self, stage: str, shard: int, wanted: str) -> StageRecord | None:
-        """The record, if the shard was finished from exactly what `wanted` stands for and its parts are there."""
-        record = self.record(stage, shard)
-        if record is None or record.fingerprint != wanted:
-            return None
-        return record if all((self.root / part.path).exists() for part in record.outputs) else None
+    def whole(self, part: PartFile) -> bool:
+        """Whether a file is there and as long as it was. What it holds is for `prefactory verify` to look at."""
+        try:
+            return (self.root / part.path).stat().st_size == part.size
+        except OSError:
+            return False
 
     def begun(self, stage: str) -> bool:
         """Whether any shard of the stage was ever finished."""
@@ -156,8 +198,10 @@ class RunFolder:
             return RunManifest.model_validate_json(self.manifest_path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValidationError as error:
-            raise SchemaError(f"{self.manifest_path}: not a manifest of this version") from error
+        except (ValidationError, OSError) as error:
+            raise SchemaError(
+                f"{self.manifest_path}: not a manifest; `prefactory run RECIPE` makes a new one"
+            ) from error
 
     def write_manifest(self, manifest: RunManifest) -> None:
         store.write_text(self.manifest_path, manifest.model_dump_json(indent=1))
@@ -174,34 +218,61 @@ def refuse_drift(path: Path, changed: list[str]) -> None:
 
 
 class Journal:
-    """The finished answers of an unfinished shard: appended one by one, so that a kill costs no paid answer."""
+    """The finished answers of an unfinished shard: appended one by one, so that a kill costs no paid answer.
+
+    A line is a checksum and an answer. One that is cut, overwritten, or has a hole costs itself alone.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
+        self._handle: int | None = None
+        self.unreadable = 0  # lines, the one that a kill has cut among them
         self.kept: dict[str, Completion] = {}
         if path.exists():
             self._replay()
 
     def _replay(self) -> None:
-        """Whole lines only: the last one may have been cut by a kill, and what it held is asked for again."""
-        content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        for line in content[:whole].splitlines():
-            try:
-                completion = _completion.validate_json(line)
-            except ValidationError:
-                continue
-            self.kept[completion.request_id] = completion
-        if whole < len(content):
-            with self._path.open("r+b") as handle:
-                handle.truncate(whole)
+        for line in _ENDS.split(self.path.read_bytes()):
+            if (completion := _read_line(line)) is not None:
+                self.kept[completion.request_id] = completion
+            elif line:
+                self.unreadable += 1
 
     def append(self, completion: Completion) -> None:
         """Raises StorageError."""
+        line = _written_line(completion)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as handle:
-                handle.write(_completion.dump_json(completion) + b"\n")
+            handle = self._open() if self._handle is None else self._handle
+            while line:
+                line = line[os.write(handle, line) :]
         except OSError as error:
-            raise store.storage_error(self._path, error) from error
+            self._handle = None  # half a line may lie there now: whoever opens it again begins a new one
+            raise store.storage_error(self.path, error) from error
         self.kept[completion.request_id] = completion
+
+    def _open(self) -> int:
+        """For as long as this journal lives. Behind half a line a new one begins."""
+        make_folder(self.path.parent)
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        weakref.finalize(self, os.close, handle)
+        end = os.fstat(handle).st_size
+        if end and os.pread(handle, 1, end - 1) != b"\n":
+            os.write(handle, b"\n")
+        self._handle = handle
+        return handle
+
+
+def _written_line(completion: Completion) -> bytes:
+    content = _completion.dump_json(completion)
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def _read_line(line: bytes) -> Completion | None:
+    """The answer; None where the line is not, byte for byte, what was written."""
+    content = line[9:]
+    if line[:9] != b"%08x " % zlib.crc32(content):
+        return None
+    try:
+        return _completion.validate_json(content)
+    except ValidationError:
+        return None

@@ -8,7 +8,6 @@ import asyncio
 import re
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, nullcontext
@@ -120,15 +119,15 @@ class _Server:
             self.process.wait()  # a second cancellation must not leave the port taken
 
 
-def _spawn(start: Launch, log: Path, sockets: str) -> _Server:
+def _spawn(start: Launch, log: Path) -> _Server:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            guarded(start.argv),
+            guarded(start.argv, scratch="VLLM_RPC_BASE_PATH"),  # vLLM leaves its socket files where it is killed
             stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            env={**start.env, "VLLM_RPC_BASE_PATH": sockets},  # vLLM leaves its socket files where it is killed
+            env=dict(start.env),
             start_new_session=True,  # Ctrl-C is ours to handle: it must not reach the server behind our back
         )
         return _Server(start=start, process=process, log=log, offset=sink.tell())
@@ -140,8 +139,7 @@ async def running(
 ) -> AsyncIterator[str]:
     """Run `start` for as long as the block lasts and yield its base URL. Its output is appended to `log`."""
     began = time.monotonic()
-    sockets = tempfile.TemporaryDirectory(prefix="prefactory-", ignore_cleanup_errors=True)
-    server = _spawn(start, log, sockets.name)
+    server = _spawn(start, log)
     try:
         # A proxy named in the environment has no business between us and the loopback address.
         async with nullcontext(client) if client else httpx.AsyncClient(trust_env=False) as http:
@@ -151,10 +149,7 @@ async def running(
     finally:
         if server.process.poll() is not None:
             say(f"vLLM: ended by itself with code {server.process.returncode} (log: {log})")
-        try:
-            await server.stop()
-        finally:
-            sockets.cleanup()
+        await server.stop()
 
 
 @asynccontextmanager

@@ -7,10 +7,9 @@ journal. None knows who calls it, in which order, or whether a scheduler stands 
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 
-from factory import identity
+from factory import store
 from factory.asking import Desk, attempt_notes
 from factory.canaries import least_lot
 from factory.candidates import candidates
@@ -28,16 +27,15 @@ from factory.hearing import (
     watched_rows,
 )
 from factory.identity import Stage
-from factory.progress import Progress
 from factory.prompts import Collected
 from factory.rollouts import Policy, plan, roll_out
-from factory.run import RunFolder, versions
+from factory.salvage import salvage_rollouts
 from factory.verifying import Check, CheckPool
+from factory.work import Work, now
 from schemas.chat import Completion
-from schemas.errors import Fixable
-from schemas.manifest import PartFile, StageRecord
-from schemas.recipe import Recipe
-from schemas.rows import Canary, Loop, Prompt, Reasked, Rollout, Verdict
+from schemas.errors import SchemaError
+from schemas.manifest import StageRecord
+from schemas.rows import Canary, Loop, Prompt, Reasked, Verdict
 from schemas.tables import Table
 
 CHECK_SECONDS = 20.0  # for one verifier on one answer
@@ -49,117 +47,30 @@ Free = Callable[[], None]
 def _nothing() -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What every stage of a run needs."""
-
-    run: RunFolder
-    recipe: Recipe
-    identity: Mapping[str, str]
-    progress: Progress
-
-    def fingerprint(self, stage: Stage, shard: int) -> str:
-        return identity.fingerprint(stage, self.identity, self.inputs(stage, shard))
-
-    def inputs(self, stage: Stage, shard: int) -> list[PartFile]:
-        """The parts that a shard is made from. Raises Fixable where the stage before it is not finished."""
-        match stage:
-            case Stage.ROLLOUTS:
-                return [self.record(Stage.PROMPTS, 0).outputs[shard]]
-            case Stage.VERDICTS:
-                return [*self.inputs(Stage.ROLLOUTS, shard), *self.record(Stage.ROLLOUTS, shard).outputs]
-            case Stage.SPREADS:
-                return [part for each in self.shards() for part in self.record(Stage.VERDICTS, each).outputs]
-            case Stage.BALANCE:
-                return [*self.inputs(Stage.SPREADS, shard), self._record_file(Stage.SPREADS)]
-            case Stage.CONFIRMATIONS:
-                return [
-                    *self.inputs(Stage.VERDICTS, shard),
-                    *self.record(Stage.VERDICTS, shard).outputs,
-                    self._record_file(Stage.SPREADS),
-                    self._record_file(Stage.BALANCE),
-                ]
-            case Stage.PAIRS:
-                confirmed = self.record(Stage.CONFIRMATIONS, shard).outputs if self.recipe.jury.confirm else []
-                return [*self.inputs(Stage.CONFIRMATIONS, shard), *confirmed]
-            case Stage.TRUST | Stage.EXPORT:
-                return [part for each in self.shards() for part in self.record(Stage.PAIRS, each).outputs]
-            case Stage.PROMPTS:
-                return []
-
-    def _record_file(self, stage: Stage) -> PartFile:
-        """The record itself is the part: every verdict has a say in every pair, through the pooled spreads."""
-        self.record(stage, 0)
-        return self.run.record_file(stage, 0)
-
-    def record(self, stage: Stage, shard: int) -> StageRecord:
-        record = self.run.record(stage, shard)
-        if record is None:
-            raise Fixable(f"{self.run.root}: {stage} of shard {shard} are not there yet; `prefactory run` makes them")
-        return record
-
-    def shards(self) -> range:
-        return range(self.run.shards())
-
-    def finished(self, stage: Stage, shard: int) -> StageRecord | None:
-        """The record of a shard that needs no more work; None too where what it is made from is not there."""
-        try:
-            return self.run.finished(stage, shard, self.fingerprint(stage, shard))
-        except Fixable:
-            return None
-
-    def pending(self, stage: Stage) -> list[int]:
-        return [shard for shard in self.shards() if self.finished(stage, shard) is None]
-
-    def nothing_left(self) -> bool:
-        """Whether every stage is finished, and the export is of these pairs and this split."""
-        return len(self.shards()) > 0 and not self.pending(Stage.PAIRS) and self.exported()
-
-    def exported(self) -> bool:
-        record = self.finished(Stage.EXPORT, 0)
-        return record is not None and record.notes["test_share"] == self.recipe.export.test_share
-
-    def read_case(self, shard: int) -> tuple[Case, ...]:
-        return cases(self.run.read_rows(Prompt, shard), self.run.read_rows(Rollout, shard))
-
-    def close(self, stage: Stage, shard: int, began: datetime, outputs: list[PartFile], **more: object) -> StageRecord:
-        """Write the record that makes a shard count. `more`: requests and notes."""
-        record = StageRecord.model_validate(
-            {
-                "stage": stage,
-                "shard": shard,
-                "fingerprint": self.fingerprint(stage, shard),
-                "inputs": self.inputs(stage, shard),
-                "outputs": outputs,
-                "started": began,
-                "ended": now(),
-                "versions": versions(),
-                "requests": 0,
-                "notes": {},
-            }
-            | more
-        )
-        self.run.write_record(record)
-        return record
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 def write_prompts(work: Work, collect: Callable[[], Collected]) -> StageRecord:
     """Cut the collected prompts into shards. The number of shards is settled here, once."""
     if record := work.finished(Stage.PROMPTS, 0):
         return record
     began, collected = now(), collect()
-    size = work.recipe.machine.shard_size
+    size = _size_of_shards(work)
     outputs = [
         work.run.write_part(Table.PROMPTS, shard, list(prompts))
         for shard, prompts in enumerate(_batches(collected.prompts, size))
     ]
+    work.run.drop_parts_behind(Table.PROMPTS, len(outputs))
     ids = [prompt.prompt_id for prompt in collected.prompts]
     lots = {f"{LOT}{purpose}": least_lot(ids, purpose) for purpose in ("canaries", "reasked")}
     return work.close(Stage.PROMPTS, 0, began, outputs, notes=_source_notes(collected) | lots)
+
+
+def _size_of_shards(work: Work) -> int:
+    """As the recipe says; where the record of the prompts was lost, as they were cut before: everything rests on it."""
+    if not work.run.part_path(Table.PROMPTS, 1).exists():
+        return work.recipe.machine.shard_size
+    try:
+        return store.rows_of(work.run.part_path(Table.PROMPTS, 0)) or work.recipe.machine.shard_size
+    except SchemaError:
+        return work.recipe.machine.shard_size
 
 
 def lots(work: Work) -> dict[str, float]:
@@ -188,6 +99,8 @@ async def write_rollouts(work: Work, shard: int, policy: Policy, free: Free = _n
         return record
     began = now()
     desk = desk_of(work, Stage.ROLLOUTS, shard, free=free)
+    if work.unreadable(Stage.ROLLOUTS, shard):
+        salvage_rollouts(work, shard, desk.journal)
     recipe = work.recipe
     prompts = work.run.read_rows(Prompt, shard)
     planned = [one for prompt in prompts for one in plan(prompt, recipe.rollouts, recipe.seed, work.run.round)]
@@ -309,8 +222,8 @@ def _checks(heard: Sequence[Case], verifiers: Sequence[str]) -> list[Check]:
 
 def desk_of(work: Work, stage: Stage, shard: int, foreseen: int = 0, free: Free = _nothing) -> Desk:
     """`foreseen`: so many of the requests were in the phase's total when it began."""
-    journal = work.run.journal(stage, shard, work.fingerprint(stage, shard))
     progress = work.progress
+    journal = work.journal(stage, shard)
     return Desk(
         journal,
         lambda: progress.advance(stage),

@@ -7,7 +7,6 @@ columns nobody here knows, are read and written as Arrow batches (`foreign_*`).
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from factory.files import make_folder, sync, temporary_of
 from schemas.errors import Fixable, SchemaError, StorageError
 from schemas.rows import (
     Canary,
@@ -65,6 +65,7 @@ class Written:
 
     sha256: str
     rows: int
+    size: int  # in bytes
 
 
 _RUN_MEND = (
@@ -76,13 +77,13 @@ _RUN_MEND = (
 @contextmanager
 def writing(path: Path, mend: str = _RUN_MEND) -> Iterator[Path]:
     """A temporary neighbour of `path` that takes its place when the block ends well. Raises StorageError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise storage_error(path, error, mend) from error
     finally:
@@ -98,14 +99,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:  # the folder itself may be gone or read-only; the error above says so
         return
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -126,9 +119,8 @@ def write_part(path: Path, table: Table, rows: Sequence[Row]) -> Written:
         if not column.nullable and arrow[column.name].null_count:
             raise SchemaError(f"{path}: a row does not fit the table `{table}`: {column.name} is NULL")
     with writing(path) as temporary:
-        pq.write_table(arrow, temporary, compression="zstd")
-        digest = sha256_of(temporary)
-    return Written(digest, len(rows))
+        pq.write_table(arrow, temporary, compression="zstd", write_page_checksum=True)
+        return Written(sha256_of(temporary), len(rows), temporary.stat().st_size)
 
 
 def _plain(value: Any) -> Any:
@@ -150,7 +142,7 @@ def read_part(path: Path, row_type: type[R]) -> list[R]:
     """The rows of a part. Raises SchemaError where it is not a part of that table in this version's form."""
     table = next(name for name, kind in ROW_TYPES.items() if kind is row_type)
     try:
-        arrow = pq.read_table(path)
+        arrow = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise SchemaError(f"{path}: not a readable Parquet part: {error}") from error
     if not arrow.schema.equals(SCHEMAS[table]):
@@ -160,6 +152,22 @@ def read_part(path: Path, row_type: type[R]) -> list[R]:
         return rows
     except ValidationError as error:
         raise SchemaError(f"{path}: {error.errors(include_url=False)[0]}") from error
+
+
+def rows_of(path: Path) -> int:
+    """How many rows a part has, by its own word. Raises SchemaError where it is not readable."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(f"{path}: not a readable Parquet part: {error}") from error
+
+
+def has_form_of(path: Path, table: Table) -> bool:
+    """Whether a file's columns are exactly the table's. Raises SchemaError where it is not readable."""
+    try:
+        return bool(pq.read_schema(path).equals(SCHEMAS[table]))
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(f"{path}: not a readable Parquet part: {error}") from error
 
 
 def foreign_schema(path: Path) -> pa.Schema:
@@ -215,8 +223,12 @@ def _select(root: Path, table: Table, schema: pa.Schema) -> str:
     if any(root.glob(f"round=*/{table}/part-*.parquet")):
         pattern = _literal(f"{_escaped(root)}/round=*/{table}/part-*.parquet")
         return f"SELECT {columns}, round FROM read_parquet({pattern}, hive_partitioning = true)"
-    empty = ", ".join(f"NULL::{_sql_type(column.type)} AS {column.name}" for column in schema)
-    return f"SELECT {empty}, NULL::BIGINT AS round WHERE false"
+    return f"SELECT {empty_columns(schema)}, NULL::BIGINT AS round WHERE false"
+
+
+def empty_columns(schema: pa.Schema) -> str:
+    """The columns of a table without a row, for SQL."""
+    return ", ".join(f"NULL::{_sql_type(column.type)} AS {column.name}" for column in schema)
 
 
 def _escaped(root: Path) -> str:

@@ -32,7 +32,8 @@ from factory.figures import wilson
 from factory.hearing import Case, by_prompt
 from factory.identity import Stage
 from factory.jury import blocks, comparable
-from factory.shards import COST, Work, now
+from factory.shards import COST
+from factory.work import Work, now
 from judges.injections import looks_injected
 from schemas.manifest import StageRecord
 from schemas.recipe import Jury

@@ -33,6 +33,7 @@ from flows.planning import foresee
 from flows.round import gate_of, make_round
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
+from flows.verify import verify
 from schemas.errors import FactoryError, Fixable, Stopped, Transient
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
@@ -136,6 +137,7 @@ def query(
 
 
 app.command()(loops)
+app.command()(verify)
 app.add_typer(judges, name="judges")
 
 

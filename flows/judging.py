@@ -18,9 +18,10 @@ from factory.hearing import Court, Seat
 from factory.identity import Stage
 from factory.opening import Opened
 from factory.rollouts import slots
-from factory.shards import Free, Work
+from factory.shards import Free
 from factory.spreads import PooledSpread
 from factory.verifying import CheckPool
+from factory.work import Work
 from flows.phases import Phases
 from flows.plain import Step
 from schemas.recipe import JudgeRef, ModelRef, Recipe

@@ -10,8 +10,8 @@ from factory.prompts import collect
 from factory.recipe_file import changed_fields, identity
 from factory.rollouts import slots
 from factory.run import RunFolder, run_folder
-from factory.shards import Work
 from factory.spending import read_spent
+from factory.work import Work
 from judges.registry import find_verifier
 from schemas.manifest import Spent
 from schemas.recipe import Recipe

@@ -18,9 +18,10 @@ from factory.keys import key_names
 from factory.opening import Opened, cache_folder
 from factory.prompts import collect
 from factory.rollouts import Policy
-from factory.shards import Free, Work, now
+from factory.shards import Free
 from factory.spending import Spending
 from factory.trust import write_trust
+from factory.work import Work, now
 from flows.judging import HEARINGS, Judging, Runner, model_of, panels
 from flows.phases import Phases
 from flows.plain import Step

@@ -3,6 +3,7 @@
 A record is written after its part and never before: where there is no record, there is no part, whatever lies there.
 """
 
+import hashlib
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -14,12 +15,19 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+UNASKED = "unasked"  # note of a record: so many of its questions could not be asked then, and still may be
+
+
 class PartFile(Document):
-    """A Parquet file that a stage read or wrote; `path` is relative to the run folder."""
+    """A file that a stage read or wrote; `path` is relative to the run folder.
+
+    Where a stage is made from another's record, the checksum is the record's `digest`.
+    """
 
     path: str
     sha256: str
     rows: int
+    size: int  # in bytes: a part that was cut is seen without reading it
 
 
 class StageRecord(Document):
@@ -35,6 +43,17 @@ class StageRecord(Document):
     requests: int  # sent to an engine for this shard, by the process that finished it
     notes: dict[str, float | str]  # figures that a person asks for later
     versions: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Of what the stage found, not of when or by which versions: a record that is made again counts as the same."""
+        found = self.model_dump_json(include={"stage", "shard", "fingerprint", "outputs", "notes"})
+        return hashlib.sha256(found.encode()).hexdigest()
+
+    @property
+    def closed(self) -> bool:
+        """Nothing of the shard is left to be asked."""
+        return not self.notes.get(UNASKED)
 
     def output(self, table: Table) -> PartFile:
         """The part of `table` that this stage wrote. Raises KeyError where it wrote none."""

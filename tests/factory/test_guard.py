@@ -147,7 +147,21 @@ def test_guard_command_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
     assert none_alive(pids)
 
 
-def test_guard_without_a_command_says_how_it_is_used() -> None:
-    done = subprocess.run([*guarded([])], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("scratch", [None, "FOLDER"])
+def test_guard_without_a_command_says_how_it_is_used(scratch: str | None) -> None:
+    command = guarded([], scratch)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "usage: python -m factory.guard -- COMMAND" in done.stderr
+    assert "usage: guard.py [--scratch NAME] -- COMMAND" in done.stderr
+
+
+def test_guard_scratch_folder_is_the_commands_and_gone_with_it() -> None:
+    leave = "import os, pathlib; folder = os.environ['FOLDER']; pathlib.Path(folder, 'x').touch(); print(folder)"
+    with subprocess.Popen(
+        guarded([sys.executable, "-c", leave], "FOLDER"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.read().strip())
+    assert process.returncode == 0
+    assert folder.name.startswith("prefactory-")
+    assert not folder.exists()

@@ -1,18 +1,23 @@
 """A run folder: who may work in it, and what counts as done."""
 
 import math
+import os
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from factory.run import Journal, RunFolder, refuse_drift, versions
 from schemas.chat import Completion, TokenAlternative
 from schemas.errors import DriftError, Fixable, SchemaError, StorageError
-from schemas.manifest import PartFile, Provenance, RunManifest, StageRecord
+from schemas.manifest import UNASKED, PartFile, Provenance, RunManifest, StageRecord
 from schemas.rows import Dropped, DropReason
 from schemas.tables import Table
 
@@ -124,7 +129,8 @@ def test_locked_run_folder_that_is_a_link_itself_is_the_users_own(run: RunFolder
 
 def test_locked_second_process_is_refused_until_the_first_has_ended(run: RunFolder) -> None:
     with holder(run) as other:
-        with pytest.raises(Fixable, match="another process works on this run"), run.locked():
+        named = rf"another process works on this run \(process {other.pid} on .* since 2.* UTC: "
+        with pytest.raises(Fixable, match=named), run.locked():
             pytest.fail("both hold it")
         other.communicate("\n")
 
@@ -139,6 +145,57 @@ def test_locked_killed_owner_holds_nothing(run: RunFolder) -> None:
 
     with run.locked():
         assert (run.root / ".lock").exists()
+
+
+def test_locked_who_waits_gets_it_when_its_owner_has_gone(run: RunFolder) -> None:
+    said: list[str] = []
+    with holder(run) as other:
+
+        def stop(line: str) -> None:
+            said.append(line)
+            other.kill()
+
+        with run.locked(patience=30, say=stop):
+            assert "waiting for the process that works on this run (process" in said[0]
+
+
+def test_locked_who_waits_too_long_is_refused(run: RunFolder) -> None:
+    with holder(run) as other:
+        with pytest.raises(Fixable, match="another process"), run.locked(patience=0.3):
+            pytest.fail("both hold it")
+        other.communicate("\n")
+
+
+def test_locked_clears_up_what_a_dead_process_left_and_nothing_else(run: RunFolder) -> None:
+    part = run.write_part(Table.DROPPED, 0, [])
+    run.write_record(a_record([part]))
+    run.journal("pairs", 0, "f").append(Completion("spent", "x", "stop"))
+    run.journal("pairs", 0, "e").append(Completion("made from something else", "x", "stop"))
+    run.journal("verdicts", 0, "f").append(Completion("not finished", "x", "stop"))
+    (run.root / "export" / ".trl.7.tmp" / "data").mkdir(parents=True)
+    left = [".catalog.duckdb.7.tmp", ".catalog.duckdb.7.tmp.wal", "round=0/dropped/.part-00000.parquet.7.tmp",
+            "round=0/_records/.pairs-00000.json.7.tmp", "export/.trl.7.tmp/data/x"]  # fmt: skip
+    kept = [".gitignore", "export/x.tmp", "notes.7.tmp"]
+    for name in (*left, *kept):
+        (run.root / name).touch()
+
+    with run.locked():
+        pass
+
+    assert not any((run.root / name).exists() for name in left)
+    assert all((run.root / name).exists() for name in kept)
+    assert run.whole(part)
+    journals = {path.name for path in run.root.glob("round=0/_journal/*")}
+    assert journals == {"pairs-00000-e.jsonl", "verdicts-00000-f.jsonl"}
+
+
+def test_locked_keeps_the_journal_of_a_shard_that_may_still_be_asked_about(run: RunFolder) -> None:
+    record = a_record([])
+    run.write_record(record.model_copy(update={"notes": {UNASKED: 3.0}}))
+    run.journal("pairs", 0, "f").append(Completion("r", "x", "stop"))
+
+    with run.locked():
+        assert set(run.journal("pairs", 0, "f").kept) == {"r"}
 
 
 def test_locked_second_time_in_one_process_is_refused(run: RunFolder) -> None:
@@ -182,27 +239,6 @@ def test_locked_lock_is_the_kernels(run: RunFolder) -> None:
 # Records
 
 
-def test_finished_wants_the_record_the_fingerprint_and_the_parts(run: RunFolder) -> None:
-    assert run.finished("pairs", 0, "f") is None
-    part = run.write_part(Table.DROPPED, 0, [Dropped("p", DropReason.ALL_SAME)])
-    assert run.finished("pairs", 0, "f") is None
-    record = a_record([part])
-    run.write_record(record)
-
-    assert run.finished("pairs", 0, "f") == record == run.record("pairs", 0)
-    assert run.finished("pairs", 0, "g") is None
-    assert run.finished("pairs", 1, "f") is None
-    run.part_path(Table.DROPPED, 0).unlink()
-    assert run.finished("pairs", 0, "f") is None
-
-
-def test_finished_is_of_its_own_round(run: RunFolder) -> None:
-    run.write_record(a_record([]))
-
-    assert run.finished("pairs", 0, "f") is not None
-    assert RunFolder(run.root, 1).finished("pairs", 0, "f") is None
-
-
 def test_write_record_ends_the_journals_of_its_shard_and_no_others(run: RunFolder) -> None:
     names = [("pairs", 0, "f" * 64), ("pairs", 0, "g" * 64), ("pairs", 1, "f" * 64), ("verdicts", 0, "f" * 64)]
     for stage, shard, wanted in names:
@@ -226,17 +262,68 @@ def test_record_that_is_none_is_refused_with_the_mend(run: RunFolder, content: s
     run.write_record(a_record([]))
     run.record_path("pairs", 0).write_text(content)
 
-    with pytest.raises(SchemaError, match=r"pairs-00000\.json: not a record; delete it"):
+    with pytest.raises(SchemaError, match=r"pairs-00000\.json: not a record; its shard counts as not done"):
         run.record("pairs", 0)
 
 
-def test_record_file_changes_with_the_record(run: RunFolder) -> None:
-    run.write_record(a_record([], "f"))
-    one = run.record_file("pairs", 0)
-    run.write_record(a_record([], "g"))
+def test_record_file_changes_with_what_was_found_and_not_with_the_time(run: RunFolder) -> None:
+    one, again, other = a_record([], "f"), a_record([], "f"), a_record([], "g")
 
-    assert one.sha256 != run.record_file("pairs", 0).sha256
-    assert one.path == "round=0/_records/pairs-00000.json"
+    assert one.started != again.started
+    assert run.record_file(one) == run.record_file(again)
+    assert run.record_file(one).sha256 != run.record_file(other).sha256
+    assert run.record_file(one).path == "round=0/_records/pairs-00000.json"
+
+
+def test_record_of_another_shard_is_refused(run: RunFolder) -> None:
+    run.write_record(a_record([], shard=1))
+    run.record_path("pairs", 1).rename(run.record_path("pairs", 0))
+
+    with pytest.raises(SchemaError, match=r"pairs-00000\.json: the record of pairs 1"):
+        run.record("pairs", 0)
+
+
+def test_whole_is_a_part_that_is_as_long_as_it_was(run: RunFolder) -> None:
+    part = run.write_part(Table.DROPPED, 0, [Dropped("p", DropReason.ALL_SAME)])
+    path = run.part_path(Table.DROPPED, 0)
+
+    assert run.whole(part)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not run.whole(part)
+    path.unlink()
+    assert not run.whole(part)
+
+
+def test_part_record_and_journal_reach_the_disk_in_this_order(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is synced, and so is the folder that names it, before the next step: a power cut between two costs nothing."""
+    run.journal("pairs", 0, "f" * 64).append(Completion("r", "x", "stop"))
+    steps: list[str] = []
+    sync, replace, unlink = os.fsync, Path.replace, Path.unlink
+
+    def synced(handle: int) -> None:
+        steps.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().name}")
+        sync(handle)
+
+    def replaced(path: Path, target: Path) -> Path:
+        steps.append(f"name {target.name}")
+        return replace(path, target)
+
+    def removed(path: Path, missing_ok: bool = False) -> None:
+        if path.exists():
+            steps.append(f"remove {path.name}")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(Path, "unlink", removed)
+    run.write_record(a_record([run.write_part(Table.DROPPED, 0, [])]))
+
+    own = str(os.getpid())
+    assert [step for step in steps if step not in ("sync run", "sync round=0")] == [
+        f"sync .part-00000.parquet.{own}.tmp", "name part-00000.parquet", "sync dropped",
+        f"sync .pairs-00000.json.{own}.tmp", "name pairs-00000.json", "sync _records",
+        f"remove pairs-00000-{'f' * 16}.jsonl",
+    ]  # fmt: skip
 
 
 def test_part_file_is_known_by_its_place_in_the_folder(run: RunFolder) -> None:
@@ -319,3 +406,80 @@ def test_journal_reply_with_forbidden_tokens_is_not_lost(run: RunFolder) -> None
 
     assert kept["r"].first_token == alternatives
     assert kept["s"].reward == math.inf
+
+
+# A journal that something happened to
+
+ANSWERS = [Completion(f"r{number}", f"text {number} \n\0\u2028 ü", "stop", token_ids=(1, 2)) for number in range(5)]
+
+
+def a_journal(path: Path) -> list[bytes]:
+    journal = Journal(path)
+    for answer in ANSWERS:
+        journal.append(answer)
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@given(at=st.integers(0), junk=st.binary(max_size=60))
+def test_journal_bytes_overwritten_cost_the_lines_that_they_touch_alone(
+    tmp_path_factory: pytest.TempPathFactory, at: int, junk: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "j.jsonl"
+    lines = a_journal(path)
+    content = bytearray(b"".join(lines))
+    start = at % len(content)
+    content[start : start + len(junk)] = junk[: len(content) - start]
+    path.write_bytes(content)
+
+    kept = Journal(path).kept
+
+    assert all(ANSWERS[int(name[1:])] == answer for name, answer in kept.items())
+    touched = {
+        number
+        for number in range(len(lines))
+        if sum(map(len, lines[:number])) - 1 <= start + len(junk) and start <= sum(map(len, lines[: number + 1]))
+    }
+    assert {f"r{number}" for number in range(len(lines)) if number not in touched} <= set(kept)
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (lambda lines: b"".join(lines)[:-1], {0, 1, 2, 3, 4}),
+        (lambda lines: b"".join(lines)[:-9], {0, 1, 2, 3}),
+        (lambda lines: lines[0][:20] + b"\n" + b"".join(lines[1:]), {1, 2, 3, 4}),
+        (lambda lines: lines[0] + b"\0" * 4096 + lines[2] + lines[3] + lines[4], {0, 2, 3, 4}),
+        (lambda lines: lines[0] + lines[1][:30] + b"\0" * 99 + lines[3], {0, 3}),
+        (lambda lines: lines[0].replace(b"text", b"lies") + lines[1], {1}),
+        (lambda lines: b"\0" * 4096, set()),
+        (lambda lines: b"", set()),
+        (lambda lines: b"{}\n[]\nnull\n00000000 {}\n\xff\xfe", set()),
+    ],
+    ids=["no end", "cut", "cut in front", "hole", "hole in a line", "other words", "NULs", "empty", "garbage"],
+)
+def test_journal_damage_costs_itself_alone_and_answers_go_on(
+    run: RunFolder, content: Callable[[list[bytes]], bytes], kept: set[int]
+) -> None:
+    path = run.root / "j.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content(a_journal(path)))
+
+    assert Journal(path).kept == {f"r{number}": ANSWERS[number] for number in kept}
+    Journal(path).append(Completion("more", "x", "stop"))
+    assert set(Journal(path).kept) == {*(f"r{number}" for number in kept), "more"}
+
+
+def test_journal_without_room_is_a_storage_error_and_loses_nothing(run: RunFolder) -> None:
+    path = run.root / "j.jsonl"
+    lines = a_journal(path)
+    journal = Journal(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sum(map(len, lines)) + 20, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"j\.jsonl: cannot be written"):
+            journal.append(Completion("late", "x", "stop"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    journal.append(Completion("later", "x", "stop"))
+
+    assert set(Journal(path).kept) == {*(answer.request_id for answer in ANSWERS), "later"}

@@ -7,7 +7,6 @@ import asyncio
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def test_server_that_answers_is_up_inside_the_block_and_gone_after_it(tmp_path: 
 
 def test_server_leaves_no_socket_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM puts its sockets into the folder that VLLM_RPC_BASE_PATH names, and removes none when it is killed."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     leave = "import os, pathlib; pathlib.Path(os.environ['VLLM_RPC_BASE_PATH'], 'socket').touch()\n"
     start = launch(leave + HEALTHY, tmp_path)
 

@@ -65,7 +65,7 @@ def test_part_rows_come_back_equal(
     written = store.write_part(path, table, rows)
 
     assert store.read_part(path, kind) == rows  # type: ignore[type-var]  # one of them, which a value cannot show
-    assert written == store.Written(store.sha256_of(path), len(rows))
+    assert written == store.Written(store.sha256_of(path), len(rows), path.stat().st_size)
     assert pq.read_schema(path).equals(SCHEMAS[table])
 
 
@@ -110,6 +110,18 @@ def test_part_row_that_does_not_fit_is_refused_and_nothing_written(tmp_path: Pat
         store.write_part(path, table, [row])
 
     assert names(tmp_path) == []
+
+
+def test_part_with_a_bit_flipped_in_its_pages_is_refused(tmp_path: Path) -> None:
+    """Pages carry checksums: what is read is what was written."""
+    path = tmp_path / "part-00000.parquet"
+    store.write_part(path, Table.DROPPED, [replace(DROPPED, detail="0123456789" * 50)])
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(SchemaError, match=r"part-00000\.parquet"):
+        store.read_part(path, Dropped)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all, whatever its name may say"])

@@ -1,0 +1,39 @@
+"""Names and folders of files that appear whole or not at all.
+
+The rule that must not break: what is unfinished is known by its name alone, so that whoever finds it after a kill may throw it
+away unread.
+"""
+
+import os
+import re
+from pathlib import Path
+
+
+def temporary_of(path: Path) -> Path:
+    """Where a file or folder is put together that is to become `path`: beside it, and known as unfinished by its name."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of that name is unfinished, or belongs to one (a write-ahead log of DuckDB)."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.wal|\.tmp)?")
+
+
+def make_folder(folder: Path) -> None:
+    """With all above it, and so that they outlive a power cut. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Until what is there is on the disk, and of a folder the names in it. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,81 @@
+"""One process at a time in a run folder, by a lock that the kernel holds for exactly as long as its owner lives.
+
+The rule that must not break: what stands in the lock file is for people to read. Whether the folder is free is for the kernel
+to say, so that a dead owner, killed in whatever way, holds nobody up.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
+from factory import store
+from factory.files import make_folder
+from schemas.errors import Fixable
+
+LOOK = 0.2  # seconds between two tries of one that waits
+
+
+class Owner(BaseModel):
+    """Who holds the lock."""
+
+    pid: int
+    host: str
+    since: datetime
+    command: str
+
+    def text(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since:%Y-%m-%d %H:%M:%S} UTC: {self.command}"
+
+
+@contextmanager
+def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold `root`, made if it is not there; wait `patience` seconds for its owner, -1: for ever. Raises Fixable."""
+    path = root / ".lock"
+    try:
+        make_folder(root)
+        lock = FileLock(path, fallback_to_soft=False, on_acquired=_sign)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not patience:
+                raise
+            say(f"{root}: waiting for the process that works on this run{_named(path)}")
+            lock.acquire(timeout=patience, poll_interval=LOOK)
+    except Timeout as error:
+        raise Fixable(f"{root}: another process works on this run{_named(path)}; wait for it, or stop it") from error
+    except OSError as error:
+        raise store.storage_error(root, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sign(handle: int) -> None:
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    owner = Owner(pid=os.getpid(), host=socket.gethostname(), since=datetime.now(UTC), command=command)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, owner.model_dump_json().encode(), 0)
+
+
+def _named(path: Path) -> str:
+    owner = _owner(path)
+    return "" if owner is None else f" ({owner.text()})"
+
+
+def _owner(path: Path) -> Owner | None:
+    """As the lock file says; None where that is somebody who is no more, or nobody."""
+    try:
+        owner = Owner.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    gone = owner.host == socket.gethostname() and not psutil.pid_exists(owner.pid)
+    return None if gone else owner

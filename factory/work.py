@@ -1,0 +1,153 @@
+"""What every stage of a run needs, and the one place that knows from which parts each stage is made.
+
+The rule that must not break: whether a shard is done is read from the run folder's records, once in a process, and a
+record that cannot be read is said so and counts as none. Only the holder of the folder's lock may have one of these at work.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from factory import identity
+from factory.hearing import Case, cases
+from factory.identity import Stage
+from factory.progress import Progress
+from factory.run import Journal, RunFolder, versions
+from schemas.errors import Fixable, SchemaError
+from schemas.manifest import PartFile, StageRecord
+from schemas.recipe import Recipe
+from schemas.rows import Prompt, Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run folder at work on a recipe. `identity` is everything that decides its data."""
+
+    run: RunFolder
+    recipe: Recipe
+    identity: Mapping[str, str]
+    progress: Progress
+    _records: dict[tuple[Stage, int], StageRecord | None] = field(default_factory=dict, repr=False, compare=False)
+    _unreadable: set[tuple[Stage, int]] = field(default_factory=set, repr=False, compare=False)
+
+    def fingerprint(self, stage: Stage, shard: int) -> str:
+        """Of what a shard would be made from now. Raises Fixable where the stage before it is not finished."""
+        return identity.fingerprint(stage, self.identity, self.inputs(stage, shard))
+
+    def inputs(self, stage: Stage, shard: int) -> list[PartFile]:
+        """The parts that a shard is made from. Raises Fixable where the stage before it is not finished."""
+        match stage:
+            case Stage.ROLLOUTS:
+                return [self.record(Stage.PROMPTS, 0).outputs[shard]]
+            case Stage.VERDICTS:
+                return [*self.inputs(Stage.ROLLOUTS, shard), *self.record(Stage.ROLLOUTS, shard).outputs]
+            case Stage.SPREADS:
+                return [part for each in self.shards() for part in self.record(Stage.VERDICTS, each).outputs]
+            case Stage.BALANCE:
+                return [*self.inputs(Stage.SPREADS, shard), self._found_by(Stage.SPREADS)]
+            case Stage.CONFIRMATIONS:
+                return [
+                    *self.inputs(Stage.VERDICTS, shard),
+                    *self.record(Stage.VERDICTS, shard).outputs,
+                    self._found_by(Stage.SPREADS),
+                    self._found_by(Stage.BALANCE),
+                ]
+            case Stage.PAIRS:
+                confirmed = self.record(Stage.CONFIRMATIONS, shard).outputs if self.recipe.jury.confirm else []
+                return [*self.inputs(Stage.CONFIRMATIONS, shard), *confirmed]
+            case Stage.TRUST | Stage.EXPORT:
+                return [part for each in self.shards() for part in self.record(Stage.PAIRS, each).outputs]
+            case Stage.PROMPTS:
+                return []
+
+    def _found_by(self, stage: Stage) -> PartFile:
+        """The record itself is the part: every verdict has a say in every pair, through the pooled spreads."""
+        return self.run.record_file(self.record(stage, 0))
+
+    def found(self, stage: Stage, shard: int) -> StageRecord | None:
+        """The record of a shard, whatever it was made from; None where there is none that can be read."""
+        key = (stage, shard)
+        if key not in self._records:
+            try:
+                self._records[key] = self.run.record(stage, shard)
+            except SchemaError as error:
+                self.progress.say(str(error))
+                self._unreadable.add(key)
+                self._records[key] = None
+        return self._records[key]
+
+    def unreadable(self, stage: Stage, shard: int) -> bool:
+        """Whether a record lies there that cannot be read: the shard was finished once."""
+        return self.found(stage, shard) is None and (stage, shard) in self._unreadable
+
+    def record(self, stage: Stage, shard: int) -> StageRecord:
+        record = self.found(stage, shard)
+        if record is None:
+            raise Fixable(f"{self.run.root}: {stage} of shard {shard} are not there yet; `prefactory run` makes them")
+        return record
+
+    def shards(self) -> range:
+        prompts = self.found(Stage.PROMPTS, 0)
+        return range(0 if prompts is None else len(prompts.outputs))
+
+    def wanted(self, stage: Stage, shard: int) -> str | None:
+        """The fingerprint; None where what the shard is made from is not there."""
+        try:
+            return self.fingerprint(stage, shard)
+        except Fixable:
+            return None
+
+    def finished(self, stage: Stage, shard: int) -> StageRecord | None:
+        """The record of a shard that needs no more work; None too where what it is made from is not there."""
+        record = self.found(stage, shard)
+        if record is None or record.fingerprint != self.wanted(stage, shard):
+            return None
+        return record if all(map(self.run.whole, record.outputs)) else None
+
+    def pending(self, stage: Stage) -> list[int]:
+        return [shard for shard in self.shards() if self.finished(stage, shard) is None]
+
+    def nothing_left(self) -> bool:
+        """Whether every stage is finished, and the export is of these pairs and this split."""
+        return len(self.shards()) > 0 and not self.pending(Stage.PAIRS) and self.exported()
+
+    def exported(self) -> bool:
+        record = self.finished(Stage.EXPORT, 0)
+        return record is not None and record.notes["test_share"] == self.recipe.export.test_share
+
+    def read_case(self, shard: int) -> tuple[Case, ...]:
+        return cases(self.run.read_rows(Prompt, shard), self.run.read_rows(Rollout, shard))
+
+    def journal(self, stage: Stage, shard: int) -> Journal:
+        """The answers of a shard that is not finished."""
+        journal = self.run.journal(stage, shard, self.fingerprint(stage, shard))
+        if journal.unreadable:
+            self.progress.say(
+                f"{journal.path}: {journal.unreadable} lines cannot be read; their requests are sent again"
+            )
+        return journal
+
+    def close(self, stage: Stage, shard: int, began: datetime, outputs: list[PartFile], **more: object) -> StageRecord:
+        """Write the record that makes a shard count. `more`: requests and notes."""
+        record = StageRecord.model_validate(
+            {
+                "stage": stage,
+                "shard": shard,
+                "fingerprint": self.fingerprint(stage, shard),
+                "inputs": self.inputs(stage, shard),
+                "outputs": outputs,
+                "started": began,
+                "ended": now(),
+                "versions": versions(),
+                "requests": 0,
+                "notes": {},
+            }
+            | more
+        )
+        self.run.write_record(record)
+        self._records[stage, shard] = record
+        return record
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,124 @@
+"""The verb `verify`: whether a run is what its records say, and, with `--repair`, what can be done about it at once."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from factory.deciding import Bench
+from factory.identity import Stage
+from factory.opening import Opened, bench_of, jury_of
+from factory.progress import Progress
+from factory.recipe_file import stored_recipe
+from factory.repair import repair as take_out
+from factory.run import RunFolder
+from factory.verify import Found
+from factory.verify import verify as look
+from factory.work import Work, now
+from flows.plain import PlainRunner
+from flows.round import make_round
+from flows.terminal import progress_display
+from schemas.errors import Fixable, Transient
+from schemas.manifest import RunManifest
+
+_LASTS = (Stage.EXPORT, Stage.PAIRS, Stage.VERDICTS, Stage.ROLLOUTS, Stage.PROMPTS)
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="take out what is wrong, and redo what needs no model")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output, for scripts")] = False,
+) -> None:
+    """Check a run: checksums, schemas, ids, and the laws of its rows. Says which shard to redo and why.
+
+    Exit code 0: all is well; 2: something is wrong; 1: after --repair, `prefactory run` must redo some shards.
+    """
+    folder = RunFolder(run)
+    if not folder.manifest_path.exists() and not folder.begun(Stage.PROMPTS):
+        raise Fixable(f"{run}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
+    with progress_display() as progress, folder.locked():
+        found, done = _look(folder, progress), list[str]()
+        if repair and found.faults:
+            before = found
+            done = _repaired(folder, found, progress)
+            found = _look(folder, progress)
+            _show(Console(stderr=as_json), before, run)
+    if as_json:
+        typer.echo(json.dumps(asdict(found) | {"repaired": done}))
+    else:
+        _show_lines(Console(), done)
+        _show(Console(), found, run)
+    _end(run, found, done)
+
+
+def _look(folder: RunFolder, progress: Progress) -> Found:
+    work, manifest = _opened(folder, progress)
+    return look(work, manifest)
+
+
+def _opened(folder: RunFolder, progress: Progress) -> tuple[Work, RunManifest]:
+    """As the run itself says that it was made."""
+    manifest = folder.manifest()
+    if manifest is None:
+        raise Fixable(f"{folder.manifest_path}: is not there; `prefactory run RECIPE` makes it from the records")
+    return Work(folder, stored_recipe(folder.recipe_path), manifest.identity, progress), manifest
+
+
+def _repaired(folder: RunFolder, found: Found, progress: Progress) -> list[str]:
+    """Takes out what is wrong, and makes anew what needs no model, as far as the run had come."""
+    last = next((stage for stage in _LASTS if folder.begun(stage)), Stage.PROMPTS)
+    work, _ = _opened(folder, progress)
+    done = take_out(work, found.faults, now())
+    work, _ = _opened(folder, progress)
+    if work.finished(Stage.PROMPTS, 0) is None:
+        return done
+    if last in (Stage.PAIRS, Stage.EXPORT) and not _wants_a_model(work):
+        bench, _ = bench_of(work.recipe)
+        opened = Opened(work, jury_of(work.recipe), bench)
+    else:
+        last, opened = Stage.PROMPTS, Opened(work, {}, Bench())
+    asyncio.run(make_round(opened, PlainRunner(1), last, offline=True))
+    return [*done, "made anew what needs no model" if last is not Stage.PROMPTS else "manifest and catalog made anew"]
+
+
+def _wants_a_model(work: Work) -> bool:
+    """Whether anything of the run has still to be asked of an engine."""
+    if work.pending(Stage.ROLLOUTS) or work.pending(Stage.VERDICTS):
+        return True
+    return work.recipe.jury.confirm and any(work.found(Stage.CONFIRMATIONS, shard) is None for shard in work.shards())
+
+
+def _show(console: Console, found: Found, run: Path) -> None:
+    lines = [
+        f"{fault.file}: {fault.why}" + (f" -> {fault.stage} of shard {fault.shard}" if fault.shard >= 0 else "")
+        for fault in found.faults
+    ]
+    if not found.faults:
+        lines = [f"{found.parts} files with {found.rows:,} rows: all as recorded"]
+    if found.pending:
+        left = ", ".join(f"{stage} {count}" for stage, count in found.pending.items())
+        lines.append(f"not finished yet, in shards: {left}; `prefactory run {run / 'recipe.yaml'}` goes on")
+    _show_lines(console, lines)
+
+
+def _show_lines(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _end(run: Path, found: Found, done: Sequence[str]) -> None:
+    """Raises what the exit code says."""
+    if found.faults:
+        mend = "what is left is listed above" if done else f"`prefactory verify {run} --repair` takes out what is wrong"
+        raise Fixable(f"{run}: not as recorded, faults: {len(found.faults)}; {mend}")
+    if done and found.pending:
+        raise Transient(
+            f"{run}: what was taken out needs a model: `prefactory run {run / 'recipe.yaml'}` makes it anew"
+        )

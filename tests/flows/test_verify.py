@@ -1,0 +1,252 @@
+"""The verb `verify`: what it finds of what can befall a run folder, and what --repair makes of it.
+
+prefactory verify RUN             0 where all is well, 2 where something is wrong
+prefactory verify RUN --repair    0 where no model is needed to mend it, 1 where the next run mends it
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from factory import store
+from factory.identity import Stage
+from factory.run import RunFolder
+from schemas.manifest import StageRecord
+from schemas.rows import Pair, Row
+from schemas.tables import Table
+from tests.conftest import Command, RecipeWriter
+from tests.fake_engine import FakeEngine
+from tests.runs import Tables, assert_equal, make, tables
+
+Damage = Callable[[RunFolder], object]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished run that is put back as it was before each test."""
+
+    recipe: Path
+    engine: FakeEngine
+    folder: RunFolder
+    rows: Tables
+
+    @property
+    def root(self) -> str:
+        return str(self.folder.root)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    with FakeEngine() as engine:
+        recipe = RecipeWriter(tmp_path_factory.mktemp("verify"), engine.url)({"jury.verifiers": ["language"]})
+        root, _ = make(recipe, Stage.EXPORT)
+        shutil.copytree(root, root.with_name("as it was"))
+        yield Made(recipe, engine, RunFolder(root), tables(root))
+
+
+@pytest.fixture
+def made(whole: Made) -> Made:
+    shutil.rmtree(whole.folder.root)
+    shutil.copytree(whole.folder.root.with_name("as it was"), whole.folder.root)
+    whole.engine.seen.clear()
+    return whole
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def with_rows(folder: RunFolder, stage: str, table: Table, rows: list[Row]) -> None:
+    """Other rows in the part of shard 0, and a record that vouches for them."""
+    part = folder.write_part(table, 0, rows)
+    record = folder.record(stage, 0)
+    assert record is not None
+    outputs = [part if one.path == part.path else one for one in record.outputs]
+    folder.write_record(StageRecord.model_validate(record.model_dump() | {"outputs": outputs}))
+
+
+def swap_sides(folder: RunFolder) -> None:
+    """Every pair of shard 0 prefers the worse answer."""
+    pairs = folder.read_rows(Pair, 0)
+    assert pairs
+    swapped: list[Row] = [
+        Pair(**{name: getattr(pair, name) for name in Pair.__slots__} | {
+            "chosen": pair.rejected, "rejected": pair.chosen, "chosen_id": pair.rejected_id, "rejected_id": pair.chosen_id,
+        })
+        for pair in pairs
+    ]  # fmt: skip
+    with_rows(folder, "pairs", Table.PAIRS, swapped)
+
+
+def lose_a_prompt(folder: RunFolder) -> None:
+    with_rows(folder, "pairs", Table.PAIRS, list(folder.read_rows(Pair, 0)[1:]))
+
+
+def add_a_part(folder: RunFolder) -> None:
+    shutil.copy(folder.part_path(Table.PAIRS, 0), folder.part_path(Table.PAIRS, 99))
+
+
+def another_form(folder: RunFolder) -> None:
+    path = folder.part_path(Table.DROPPED, 0)
+    pq.write_table(pa.table({"prompt_id": ["x"]}), path)
+    with_file(folder, "pairs", path)
+
+
+def with_file(folder: RunFolder, stage: str, path: Path) -> None:
+    record = folder.record(stage, 0)
+    assert record is not None
+    part = folder.file(path, store.rows_of(path))
+    outputs = [part if one.path == part.path else one for one in record.outputs]
+    folder.write_record(StageRecord.model_validate(record.model_dump() | {"outputs": outputs}))
+
+
+def other_count(folder: RunFolder) -> None:
+    manifest = folder.manifest()
+    assert manifest is not None
+    folder.write_manifest(manifest.model_copy(update={"pairs": 1}))
+
+
+def test_verify_finished_run_is_all_as_recorded(made: Made, prefactory: Command) -> None:
+    ended = prefactory("verify", made.root)
+
+    assert ended.code == 0, ended.err
+    assert "all as recorded" in ended.out
+    assert made.engine.seen == []
+
+
+OFFLINE: dict[str, tuple[Damage, str]] = {
+    "a pair's part with a bit flipped": (lambda run: flip(run.part_path(Table.PAIRS, 1)), "pairs of shard 1"),
+    "a part that is not there": (lambda run: run.part_path(Table.SCORECARDS, 0).unlink(), "is not there"),
+    "an empty record": (lambda run: run.record_path("pairs", 2).write_bytes(b""), "is not a record"),
+    "a record of NULs": (lambda run: run.record_path("pairs", 0).write_bytes(b"\0" * 900), "is not a record"),
+    "a record of another shard": (
+        lambda run: shutil.copy(run.record_path("pairs", 0), run.record_path("pairs", 1)), "pairs of shard 1",
+    ),
+    "no spreads": (lambda run: cut(run.record_path("spreads", 0)), "spreads of shard 0"),
+    "worse preferred to better": (swap_sides, "a hard loop is chosen"),
+    "a prompt without an end": (lose_a_prompt, "a prompt is not exactly once among pairs and drops"),
+    "a part of another form": (another_form, "is not in the form of the table `dropped`"),
+    "a part too many": (add_a_part, "part-00099.parquet: is of no shard"),
+    "a dataset that was touched": (lambda run: flip(run.export_path("trl") / "README.md"), "README.md: has not the checksum"),
+    "a dataset that is gone": (lambda run: shutil.rmtree(run.export_path("trl")), "export of shard 0"),
+    "no catalog": (lambda run: run.catalog_path.unlink(), "catalog.duckdb: cannot be used"),
+    "a catalog that is none": (lambda run: run.catalog_path.write_bytes(b"x" * 5000), "catalog.duckdb: cannot be used"),
+    "a manifest that says something else": (other_count, "manifest.json: says"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OFFLINE)
+def test_verify_what_needs_no_model_is_named_and_mended_at_once(made: Made, prefactory: Command, case: str) -> None:
+    damage, named = OFFLINE[case]
+    damage(made.folder)
+
+    seen = prefactory("verify", made.root)
+    mended = prefactory("verify", made.root, "--repair")
+
+    assert seen.code == 2
+    assert named in seen.out
+    assert mended.code == 0, mended.out + mended.err
+    assert "all as recorded" in mended.out
+    assert_equal(tables(made.folder.root), made.rows)
+    assert made.engine.seen == []
+
+
+def rollouts_of(made: Made, shard: int) -> int:
+    prompts = made.folder.record("prompts", 0)
+    assert prompts is not None
+    return 6 * prompts.outputs[shard].rows
+
+
+PAID: dict[str, tuple[Damage, str, int]] = {  # the last: rollouts that are asked for again
+    "rollouts with a bit flipped": (lambda run: flip(run.part_path(Table.ROLLOUTS, 1)), "has not the checksum", 30),
+    "rollouts cut short": (lambda run: cut(run.part_path(Table.ROLLOUTS, 0)), "bytes, not", 30),
+    "rollouts without their record": (lambda run: run.record_path("rollouts", 1).write_bytes(b"{"), "is not a record", 0),
+    "prompts without their record": (lambda run: run.record_path("prompts", 0).write_bytes(b"\0"), "is not a record", 0),
+    "prompts with a bit flipped": (lambda run: flip(run.part_path(Table.PROMPTS, 2)), "prompts of shard 0", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PAID)
+def test_verify_what_needs_a_model_is_taken_out_and_the_next_run_mends_it(
+    made: Made, prefactory: Command, case: str
+) -> None:
+    damage, named, asked = PAID[case]
+    damage(made.folder)
+
+    seen = prefactory("verify", made.root)
+    mended = prefactory("verify", made.root, "--repair")
+    again = prefactory("run", made.recipe, "--plain")
+    after = prefactory("verify", made.root)
+
+    assert seen.code == 2
+    assert named in seen.out
+    assert mended.code == 1, mended.out + mended.err
+    assert "prefactory run" in mended.error
+    assert again.code == 0, again.err
+    assert after.code == 0, after.out
+    assert_equal(tables(made.folder.root), made.rows)
+    assert len(made.engine.questions) == asked
+    assert not any(question.is_judging for question in made.engine.questions)
+
+
+def test_verify_repair_keeps_what_was_paid_for(made: Made, prefactory: Command) -> None:
+    part = made.folder.part_path(Table.VERDICTS, 1)
+    flip(part)
+    damaged = part.read_bytes()
+
+    prefactory("verify", made.root, "--repair")
+
+    (kept,) = made.folder.root.glob("aside/*/round=0/verdicts/part-00001.parquet")
+    assert kept.read_bytes() == damaged
+    assert not part.exists()
+
+
+def test_verify_speaks_json(made: Made, prefactory: Command) -> None:
+    flip(made.folder.part_path(Table.PAIRS, 1))
+
+    ended = prefactory("verify", made.root, "--json")
+
+    (fault,) = json.loads(ended.out)["faults"]
+    assert ended.code == 2
+    assert (fault["kind"], fault["stage"], fault["shard"]) == ("part", "pairs", 1)
+    assert fault["file"] == "round=0/pairs/part-00001.parquet"
+
+
+def test_verify_unfinished_run_says_so_and_is_well(
+    write_recipe: RecipeWriter, prefactory: Command, fake_engine: FakeEngine
+) -> None:
+    root, _ = make(write_recipe(), Stage.ROLLOUTS)
+
+    ended = prefactory("verify", root)
+
+    assert ended.code == 0, ended.err
+    assert "not finished yet, in shards: verdicts 3" in ended.out
+
+
+def test_verify_folder_that_is_no_run_is_one_line(prefactory: Command, tmp_path: Path) -> None:
+    ended = prefactory("verify", tmp_path / "nothing")
+
+    assert ended.code == 2
+    assert "no run there" in ended.error
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_verify_run_that_somebody_works_on_is_refused(made: Made, prefactory: Command) -> None:
+    with made.folder.locked():
+        ended = prefactory("verify", made.root)
+
+    assert ended.code == 2
+    assert "another process works on this run" in ended.error
