@@ -39,7 +39,8 @@ from factory.prompts import collect
 from factory.recipe_file import read_recipe
 from factory.rollouts import Policy
 from factory.run import RunFolder, run_folder
-from factory.shards import Free, Work
+from factory.shards import Free
+from factory.work import Work
 from flows.plain import PlainRunner, Step
 from tests.fake_engine import WORDS, in_a_process
 
