@@ -156,14 +156,31 @@ def rows_of(run: RunFolder) -> Rows:
     )
 
 
+def said(row: Rollout) -> Rollout:
+    """The row without its finish reason and without what the detector makes of it: an answer that the engine stopped for its
+    repetition is a loop, and one that ended for a reason of nobody's is looked at for itself.
+    """
+    return replace(
+        row,
+        finish_reason=None,
+        loop=None,
+        loop_rule=None,
+        loop_onset=None,
+        loop_onset_token=None,
+        loop_period=None,
+        loop_repeats=None,
+        loop_share=None,
+    )
+
+
 def wrong_rollouts(found: Rows, right: Rows) -> tuple[int, int]:
     """Those that are there and are not the undisturbed run's; and those that are, but for the finish reason."""
     wrong = renamed = 0
     for name, row in found.rollouts.items():
         if row.error is not None or row == right.rollouts[name]:
             continue
-        same = replace(row, finish_reason=right.rollouts[name].finish_reason)
-        as_it_was = row.finish_reason == "banana" and same == right.rollouts[name]
+        was = right.rollouts[name]
+        as_it_was = row.finish_reason == "banana" and said(row) == said(was)
         renamed, wrong = renamed + as_it_was, wrong + (not as_it_was)
     return wrong, renamed
 
