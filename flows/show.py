@@ -15,12 +15,17 @@ from factory.figures import HINTS, Figures, LoopFigures, SlotFigures, TrustFigur
 from schemas.manifest import RunManifest, Spent
 from schemas.rows import DropReason
 
+# The pair is chosen by narrow columns first: to join all texts would hold those of the whole run in memory.
 _ONE_PAIR = """
+WITH one AS (
+  SELECT chosen_id, rejected_id, pairs.round AS its_round FROM pairs
+  JOIN prompts ON prompts.prompt_id = pairs.prompt_id AND prompts.round = pairs.round
+  ORDER BY cause = 'loop' DESC, language = 'en' DESC, rejected_trimmed DESC, len(chosen) + len(rejected), chosen_id LIMIT 1
+)
 SELECT pairs.messages, chosen, rejected, cause, margin, agreement,
        r.loop_rule, r.loop_period, r.loop_repeats, rejected_trimmed
-FROM pairs JOIN rollouts r ON r.rollout_id = rejected_id
-JOIN prompts ON prompts.prompt_id = pairs.prompt_id AND prompts.round = pairs.round
-ORDER BY cause = 'loop' DESC, language = 'en' DESC, rejected_trimmed DESC, len(chosen) + len(rejected), chosen_id LIMIT 1
+FROM one JOIN pairs ON pairs.chosen_id = one.chosen_id AND pairs.rejected_id = one.rejected_id AND pairs.round = its_round
+JOIN rollouts r ON r.rollout_id = one.rejected_id LIMIT 1
 """
 
 _HARMLESS = "\n\u200c\u200d"  # the two joiners are part of how Persian and emoji are written
