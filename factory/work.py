@@ -29,6 +29,7 @@ class Work:
     progress: Progress
     _records: dict[tuple[Stage, int], StageRecord | None] = field(default_factory=dict, repr=False, compare=False)
     _unreadable: set[tuple[Stage, int]] = field(default_factory=set, repr=False, compare=False)
+    _as_parts: dict[Stage, tuple[StageRecord, PartFile]] = field(default_factory=dict, repr=False, compare=False)
 
     def fingerprint(self, stage: Stage, shard: int) -> str:
         """Of what a shard would be made from now. Raises Fixable where the stage before it is not finished."""
@@ -61,8 +62,15 @@ class Work:
                 return []
 
     def _found_by(self, stage: Stage) -> PartFile:
-        """The record itself is the part: every verdict has a say in every pair, through the pooled spreads."""
-        return self.run.record_file(self.record(stage, 0))
+        """The record itself is the part: every verdict has a say in every pair, through the pooled spreads.
+
+        It names every part of the run, and every shard asks for its checksum: that is worked out once.
+        """
+        record = self.record(stage, 0)
+        known = self._as_parts.get(stage)
+        if known is None or known[0] is not record:
+            known = self._as_parts[stage] = (record, self.run.record_file(record))
+        return known[1]
 
     def found(self, stage: Stage, shard: int) -> StageRecord | None:
         """The record of a shard, whatever it was made from; None where there is none that can be read."""
