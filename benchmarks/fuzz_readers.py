@@ -166,7 +166,10 @@ def _journal(folder: Path, drawn: tuple[list[Completion], bytes, bytes]) -> None
     """Whole lines survive whatever stands between them and behind; what is appended then survives too."""
     kept, garbage, tail = drawn
     path = folder / "j.jsonl"
-    sound = [COMPLETION.dump_json(one) for one in kept]
+    written = Journal(path)
+    for one in kept:
+        written.append(one)
+    sound = path.read_bytes().splitlines() if kept else []
     path.write_bytes(
         b"".join(line + b"\n" + garbage.replace(b"\n", b"") + b"\n" for line in sound) + tail.replace(b"\n", b"")
     )

@@ -119,6 +119,8 @@ async def hear_judges(
 
     A cascade wants `checks`: whom it still asks about depends on what the verifiers say.
     """
+    if work.finished(Stage.VERDICTS, shard):  # its rollouts were made again, and came out the same
+        return 0
     foreseen = int(work.record(Stage.ROLLOUTS, shard).notes["to_judge"]) * len(seats)
     desk = desk_of(work, Stage.VERDICTS, shard, foreseen, free)
     await hear(await _cases(work, shard, checks), seats, court, desk)
@@ -129,6 +131,8 @@ async def hear_judges_again(
     work: Work, shard: int, seats: Sequence[Seat], court: Court, checks: CheckPool | None = None, free: Free = _nothing
 ) -> int:
     """Ask some of the judges once more where the whole jury is short of a quorum. Returns the requests sent."""
+    if work.finished(Stage.VERDICTS, shard):
+        return 0
     desk = desk_of(work, Stage.VERDICTS, shard, free=free)
     await hear_again(await _cases(work, shard, checks), seats, court, desk)
     return desk.sent

@@ -167,6 +167,7 @@ def test_locked_who_waits_too_long_is_refused(run: RunFolder) -> None:
 
 
 def test_locked_clears_up_what_a_dead_process_left_and_nothing_else(run: RunFolder) -> None:
+    run.write_manifest(a_manifest())
     part = run.write_part(Table.DROPPED, 0, [])
     run.write_record(a_record([part]))
     run.journal("pairs", 0, "f").append(Completion("spent", "x", "stop"))
@@ -190,6 +191,7 @@ def test_locked_clears_up_what_a_dead_process_left_and_nothing_else(run: RunFold
 
 
 def test_locked_keeps_the_journal_of_a_shard_that_may_still_be_asked_about(run: RunFolder) -> None:
+    run.write_manifest(a_manifest())
     record = a_record([])
     run.write_record(record.model_copy(update={"notes": {UNASKED: 3.0}}))
     run.journal("pairs", 0, "f").append(Completion("r", "x", "stop"))
