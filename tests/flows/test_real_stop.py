@@ -72,7 +72,8 @@ def test_real_stop_keeps_every_answer_and_leaves_no_process(tmp_path: Path) -> N
     assert again.returncode == 0, again.stderr
     status = json.loads(subprocess.run(command("status", str(root), "--json"), capture_output=True, text=True).stdout)
     assert status["prompts"] == 8 == status["pairs"] + sum(status["dropped"].values())
-    assert status["spent"]["requests"] == kept(root)
+    judged = [RunFolder(root).record("verdicts", shard) for shard in range(4)]
+    assert status["spent"]["requests"] == 48 + sum(record.requests for record in judged if record)
 
 
 def test_real_stop_while_the_server_starts_does_not_wait_for_it(tmp_path: Path) -> None:
