@@ -71,6 +71,10 @@ class RequestFailed(Transient):
         self.faults = faults
 
 
+class Doubtful(EngineUnavailable):
+    """An answer without a text, where one was due. The server works, and the next answer may be one."""
+
+
 @dataclass
 class _Course:
     """What became of one request so far."""
@@ -99,9 +103,11 @@ class _Course:
         return self.blamed >= TRIES or self.waited >= PATIENCE
 
     def wait(self, state: RetryCallState) -> float:
-        """Full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015); none where the server's pause is the wait."""
+        """Full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015); none where the server said how long,
+        or works and has nothing to recover from.
+        """
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, Unreached) or (isinstance(error, Busy) and error.seconds):
+        if isinstance(error, Unreached | Doubtful) or (isinstance(error, Busy) and error.seconds):
             return 0.0
         seconds = self.jitter.uniform(0, min(LONGEST_WAIT, SHORTEST_WAIT * 2 ** len(self.faults)))
         self.waited += seconds if isinstance(error, Busy) else 0.0
@@ -188,7 +194,8 @@ class Engine:
         except Transient as error:
             course.note(replica, error)
             self.faults[fault_of(error)] += 1
-            self._pool.failed(replica, error, epoch)
+            if not isinstance(error, Doubtful):
+                self._pool.failed(replica, error, epoch)
             raise
         finally:
             self._pool.release(replica)
@@ -203,7 +210,7 @@ class Engine:
                 read_reply(request, content, self.wire.answers_as), seconds=seconds, faults=tuple(course.faults)
             )
             if is_doubtful(request, completion, self.wire) and not course.is_last:
-                raise EngineUnavailable(f"{replica.url}: the answer is empty, though tokens were spent on it")
+                raise Doubtful(f"{replica.url}: the answer is empty, though tokens were spent on it")
             return settle(completion)
 
     async def _rest(self, seconds: float) -> None:
