@@ -215,7 +215,11 @@ def test_export_names_its_files_with_their_sums(tmp_path: Path) -> None:
 
     files = export(run, a_recipe(), a_manifest())
 
-    assert [file.path for file in files] == ["export/trl/data/train.parquet", "export/trl/data/test.parquet"]
+    there = {
+        path.relative_to(run.root).as_posix() for path in (run.root / "export" / "trl").rglob("*") if path.is_file()
+    }
+    assert {file.path for file in files} == there
+    assert {"export/trl/data/train.parquet", "export/trl/data/test.parquet", "export/trl/README.md"} <= there
     assert [file.sha256 for file in files] == [store.sha256_of(run.root / file.path) for file in files]
     assert sum(file.rows for file in files) == len(PAIRS)
 

@@ -18,7 +18,7 @@ from factory import store
 from factory.identity import Stage
 from factory.run import RunFolder
 from schemas.manifest import StageRecord
-from schemas.rows import Pair, Row
+from schemas.rows import Cause, Pair, Row
 from schemas.tables import Table
 from tests.conftest import Command, RecipeWriter
 from tests.fake_engine import FakeEngine
@@ -69,26 +69,28 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def with_rows(folder: RunFolder, stage: str, table: Table, rows: list[Row]) -> None:
-    """Other rows in the part of shard 0, and a record that vouches for them."""
-    part = folder.write_part(table, 0, rows)
-    record = folder.record(stage, 0)
+def with_rows(folder: RunFolder, stage: str, table: Table, rows: list[Row], shard: int = 0) -> None:
+    """Other rows in the part of a shard, and a record that vouches for them."""
+    part = folder.write_part(table, shard, rows)
+    record = folder.record(stage, shard)
     assert record is not None
     outputs = [part if one.path == part.path else one for one in record.outputs]
     folder.write_record(StageRecord.model_validate(record.model_dump() | {"outputs": outputs}))
 
 
 def swap_sides(folder: RunFolder) -> None:
-    """Every pair of shard 0 prefers the worse answer."""
-    pairs = folder.read_rows(Pair, 0)
-    assert pairs
+    """Every pair of a shard prefers the worse answer, a loop among them."""
+    shard = next(
+        each for each in range(folder.shards()) if any(one.cause is Cause.LOOP for one in folder.read_rows(Pair, each))
+    )
+    pairs = folder.read_rows(Pair, shard)
     swapped: list[Row] = [
         Pair(**{name: getattr(pair, name) for name in Pair.__slots__} | {
             "chosen": pair.rejected, "rejected": pair.chosen, "chosen_id": pair.rejected_id, "rejected_id": pair.chosen_id,
         })
         for pair in pairs
     ]  # fmt: skip
-    with_rows(folder, "pairs", Table.PAIRS, swapped)
+    with_rows(folder, "pairs", Table.PAIRS, swapped, shard)
 
 
 def lose_a_prompt(folder: RunFolder) -> None:
