@@ -226,8 +226,7 @@ def show(told: Sequence[Told]) -> None:
 
 def summary(told: Sequence[Told], seconds: float) -> dict[str, object]:
     """All together, and row by row."""
-    total = {name: sum(getattr(one, name) for one in told) for name in SUMMED}
-    return total | {
+    return summed(told) | {
         "left": sum(len(one.left) for one in told),
         "failed": sum(len(one.failed) for one in told),
         "stages": dict(sum((one.stages for one in told), Counter())),
@@ -235,6 +234,10 @@ def summary(told: Sequence[Told], seconds: float) -> dict[str, object]:
         "rows": [row_of(one) for one in told],
         "seconds": round(seconds),
     }
+
+
+def summed(told: Sequence[Told]) -> dict[str, object]:
+    return {name: sum(getattr(one, name) for one in told) for name in SUMMED}
 
 
 def row_of(one: Told) -> dict[str, object]:
@@ -269,7 +272,7 @@ def killed_runs(options: argparse.Namespace) -> list[Told]:
         while sum(one.runs for one in told) < runs or sum(one.kills for one in told) < kills:
             kind = KINDS[seed % len(KINDS)]
             bench.kill(kind, ("--plain",), seed, most, plain[kind.name])
-            print(f"after seed {seed}: {json.dumps(summary(told, 0))}", file=sys.stderr, flush=True)
+            print(f"after seed {seed}: {json.dumps(summed(told))}", file=sys.stderr, flush=True)
             seed += 1
     return [one for one in told if one.runs]
 

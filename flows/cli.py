@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory import store
+from factory import queries
 from factory.figures import figures
 from factory.gate import Gate
 from factory.identity import Stage
@@ -128,7 +128,7 @@ def query(
 ) -> None:
     """SQL over the tables: prompts, rollouts, verdicts, scorecards, pairs, dropped. Read-only."""
     _manifest(run)
-    answer = store.query(run, sql)
+    answer = queries.ask(run, sql)
     if as_json:
         rows = [dict(zip(answer.columns, map(_json_value, row), strict=True)) for row in answer.rows]
         print(json.dumps(rows, default=str))
