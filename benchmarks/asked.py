@@ -12,10 +12,10 @@ ARRIVED, PROBED = "R", "P"
 
 def writer(log: Path) -> Callable[[str, str], None]:
     """Writes a line of a letter and a name."""
-    file = log.open("a", buffering=1)
 
     def write(letter: str, name: str) -> None:
-        file.write(f"{letter} {time.monotonic():.4f} {name}\n")
+        with log.open("a") as file:
+            file.write(f"{letter} {time.monotonic():.4f} {name}\n")
 
     return write
 

@@ -18,14 +18,17 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from benchmarks.asked import ARRIVED, writer
 from factory.engine import Engine
+from factory.pool import Replica
 from factory.run import Journal
 from flows.cli import main as prefactory
 from schemas.chat import Completion, Request
 
-Complete = Callable[[Engine, Request], Coroutine[None, None, Completion]]
+P = ParamSpec("P")
+Answer = Callable[Concatenate[Engine, Replica, Request, P], Coroutine[None, None, Completion]]
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"})
 
@@ -90,14 +93,16 @@ class Fuse:
 
         return watched
 
-    def counting(self, complete: Complete) -> Complete:
+    def counting(self, answer: Answer[P]) -> Answer[P]:
         note = writer(self.note.with_name(f"{self.note.name}.asked"))
 
-        async def counted(engine: Engine, request: Request) -> Completion:
+        async def counted(
+            engine: Engine, replica: Replica, request: Request, /, *more: P.args, **named: P.kwargs
+        ) -> Completion:
             self.under_way.add(request.request_id)
             note(ARRIVED, request.request_id)
             try:
-                return await complete(engine, request)
+                return await answer(engine, replica, request, *more, **named)
             except BaseException:
                 self.under_way.discard(request.request_id)
                 raise
@@ -108,7 +113,7 @@ class Fuse:
 def main(kind: str, count: str, seconds: str, note: str, runs: str, *words: str) -> None:
     fuse = Fuse(Event(kind), int(count), float(seconds), Path(note), runs)
     setattr(Journal, "append", fuse.watching(Journal.append))  # noqa: B010  # nothing else sees every answer
-    setattr(Engine, "complete", fuse.counting(Engine.complete))  # noqa: B010  # nor every question
+    setattr(Engine, "_answer", fuse.counting(Engine._answer))  # noqa: B010  # nor every question that has its turn
     sys.addaudithook(fuse.audit)
     sys.argv = ["prefactory", *words]
     try:
