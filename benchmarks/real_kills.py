@@ -109,7 +109,7 @@ def accounted(rows: Mapping[str, Sequence[object]], before: Texts, greedy: Texts
     texts = texts_of(rows)
     return Kept(
         prompts=len(prompts),
-        unaccounted=sum(ended[prompt] != 1 for prompt in {*prompts, *ended}),
+        unaccounted=sum(ended[name] != prompts.count(name) for name in {*prompts, *ended}),
         answers=len(before),
         changed=sum(name not in texts or texts[name] != text for name, text in before.items()),
         greedy=len(greedy),
