@@ -18,7 +18,7 @@ from hypothesis.strategies import SearchStrategy
 from pydantic import TypeAdapter
 
 from benchmarks.fuzz_inputs import chat_reply, completions, lines, prompt_rows, sound_files, spoilt, tables
-from factory import store
+from factory import queries, store
 from factory.answer_columns import Wanted
 from factory.answer_files import answer_files
 from factory.answer_output import check_output
@@ -250,7 +250,7 @@ def _query(folder: Path, data: bytes) -> None:
     root.mkdir(exist_ok=True)
     before = sorted(folder.rglob("*"))
     try:
-        store.query(root, data.decode("utf-8", "replace"))
+        queries.ask(root, data.decode("utf-8", "replace"))
     except FactoryError as error:
         _bounded(error, lines=1)
     assert sorted(folder.rglob("*")) == before, "a query wrote a file"

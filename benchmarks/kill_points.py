@@ -1,9 +1,11 @@
 """The command line with a fuse: `python -m benchmarks.kill_points KIND COUNT SECONDS NOTE RUNS WORDS…`.
 
 Runs `prefactory WORDS…`, and SECONDS after the COUNT-th event of KIND the process kills itself as `kill -9` would. `file`:
-something below RUNS is opened for writing, renamed, removed or made; `answer`: an answer goes into a journal; `none`: never.
-NOTE gets the event's name and the number of questions under way, or, where the process comes to its end, how many
-events of each kind there were.
+something below RUNS is opened for writing, renamed, removed or made; `answer`: an answer goes into a journal; `verdict`: a
+judge's answer does; `server`: a vLLM is started; `none`: never.
+
+NOTE gets the event's name and the number of questions under way, or, where the process comes to its end, how many files and
+answers there were. Beside it, in a file whose name ends in `.asked`, a line for each question (`benchmarks.asked`).
 """
 
 import os
@@ -16,13 +18,17 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
+from benchmarks.asked import ARRIVED, writer
 from factory.engine import Engine
+from factory.pool import Replica
 from factory.run import Journal
 from flows.cli import main as prefactory
 from schemas.chat import Completion, Request
 
-Complete = Callable[[Engine, Request], Coroutine[None, None, Completion]]
+P = ParamSpec("P")
+Answer = Callable[Concatenate[Engine, Replica, Request, P], Coroutine[None, None, Completion]]
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"})
 
@@ -30,6 +36,8 @@ _CHANGES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.
 class Event(StrEnum):
     FILE = "file"
     ANSWER = "answer"
+    VERDICT = "verdict"
+    SERVER = "server"
     NONE = "none"
 
 
@@ -63,27 +71,38 @@ class Fuse:
     def audit(self, event: str, arguments: tuple[object, ...]) -> None:
         if self.burning:
             return
+        if event == "subprocess.Popen" and "vllm.entrypoints" in str(arguments[1]):
+            self.event(Event.SERVER, "server")
+        elif self._changes(event, arguments) and self.runs in str(arguments[0]):
+            self.event(Event.FILE, f"{event} {arguments[0]}")
+
+    @staticmethod
+    def _changes(event: str, arguments: tuple[object, ...]) -> bool:
+        """Whether a file is written to, made, renamed or removed."""
         if event == "open":
-            writes = isinstance(arguments[2], int) and arguments[2] & _WRITES
-            if not writes or self.runs not in str(arguments[0]):
-                return
-        elif event not in _CHANGES or self.runs not in str(arguments[0]):
-            return
-        self.event(Event.FILE, f"{event} {arguments[0]}")
+            return isinstance(arguments[2], int) and bool(arguments[2] & _WRITES)
+        return event in _CHANGES
 
     def watching(self, append: Callable[[Journal, Completion], None]) -> Callable[[Journal, Completion], None]:
         def watched(journal: Journal, completion: Completion) -> None:
             append(journal, completion)
             self.under_way.discard(completion.request_id)
+            if journal.path.name.startswith("verdicts"):
+                self.event(Event.VERDICT, f"answer {journal.path}")
             self.event(Event.ANSWER, f"answer {journal.path}")
 
         return watched
 
-    def counting(self, complete: Complete) -> Complete:
-        async def counted(engine: Engine, request: Request) -> Completion:
+    def counting(self, answer: Answer[P]) -> Answer[P]:
+        note = writer(self.note.with_name(f"{self.note.name}.asked"))
+
+        async def counted(
+            engine: Engine, replica: Replica, request: Request, /, *more: P.args, **named: P.kwargs
+        ) -> Completion:
             self.under_way.add(request.request_id)
+            note(ARRIVED, request.request_id)
             try:
-                return await complete(engine, request)
+                return await answer(engine, replica, request, *more, **named)
             except BaseException:
                 self.under_way.discard(request.request_id)
                 raise
@@ -94,7 +113,7 @@ class Fuse:
 def main(kind: str, count: str, seconds: str, note: str, runs: str, *words: str) -> None:
     fuse = Fuse(Event(kind), int(count), float(seconds), Path(note), runs)
     setattr(Journal, "append", fuse.watching(Journal.append))  # noqa: B010  # nothing else sees every answer
-    setattr(Engine, "complete", fuse.counting(Engine.complete))  # noqa: B010  # nor every question
+    setattr(Engine, "_answer", fuse.counting(Engine._answer))  # noqa: B010  # nor every question that has its turn
     sys.addaudithook(fuse.audit)
     sys.argv = ["prefactory", *words]
     try:

@@ -10,15 +10,13 @@ import asyncio
 import hashlib
 import json
 import sys
-import time
 from pathlib import Path
 
 from aiohttp import web
 
+from benchmarks.asked import ARRIVED, PROBED, writer
 from factory.protocol import Ability
 from tests.fake_engine import CHAT, Body, FakeEngine, Fault, Script, Seen
-
-ARRIVED, PROBED = "R", "P"
 
 
 def digest(body: Body) -> str:
@@ -27,16 +25,13 @@ def digest(body: Body) -> str:
 
 def logging_script(log: Path, seconds: float) -> Script:
     """Every question is written down, and answered late."""
-    file = log.open("a", buffering=1)
-
-    def note(letter: str, seen: Seen) -> None:
-        file.write(f"{letter} {time.monotonic():.4f} {digest(seen.body)}\n")
+    note = writer(log)
 
     def script(seen: Seen) -> Fault | None:
         if seen.path != CHAT or seen.is_canary:
-            note(PROBED, seen)
+            note(PROBED, digest(seen.body))
             return None
-        note(ARRIVED, seen)
+        note(ARRIVED, digest(seen.body))
 
         async def late(_: web.Request, answer: Body) -> web.StreamResponse:
             await asyncio.sleep(seconds)

@@ -1,7 +1,8 @@
 """One run that is killed again and again until it is done, and everything that a kill must not leave behind.
 
-The rule that its reader must not break: what is counted is counted outside of the run: requests by the server that got them,
-processes by a mark in their environment, rows by reading the tables of the finished folder.
+The rule that its reader must not break: what is counted is counted outside of the run: requests by the server that got them
+(by the fuse, where the server is the run's own and dies with it), processes by a mark in their environment and by whose
+children they were, rows by reading the tables of the finished folder.
 """
 
 import os
@@ -12,15 +13,16 @@ import time
 import uuid
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 
 import psutil
 
+from benchmarks.asked import arrived
 from benchmarks.kill_points import Event
-from benchmarks.kill_server import ARRIVED
 from factory import store
 from factory.files import is_temporary
 from factory.run import RunFolder
@@ -29,29 +31,18 @@ from schemas.rows import TrustFigure
 MARK = "PREFACTORY_KILLS"
 GRACE = 15.0  # seconds that what a killed process has started may take to see it
 SETTLE = 0.2  # seconds in which the server reads what a dead process has sent
+LOOK = 0.2  # seconds between two looks at the family of a living one
 LONGEST = 300.0  # seconds for one process; more is a hang
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    url: str
-    log: Path
-
-    def lines(self) -> list[tuple[str, float, str]]:
-        found = []
-        for line in self.log.read_text().splitlines() if self.log.exists() else ():
-            letter, at, digest = line.split()
-            found.append((letter, float(at), digest))
-        return found
-
-
 @contextmanager
-def serving(log: Path, seconds: float, without: Sequence[str]) -> Iterator[Server]:
+def serving(log: Path, seconds: float, without: Sequence[str]) -> Iterator[str]:
+    """The server's address. What arrives there stands in `log`."""
     command = [sys.executable, "-m", "benchmarks.kill_server", str(log), str(seconds), *without]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        yield Server(process.stdout.readline().strip(), log)
+        yield process.stdout.readline().strip()
         process.stdin.close()
 
 
@@ -114,56 +105,100 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where a run is killed: its folder, its recipe, how it is run, and from where chance comes."""
+    """Where a run is killed: its folder, its recipe, how it is run."""
 
     root: Path
     recipe: Path
     words: tuple[str, ...]
-    server: Server
-    chance: random.Random
+    log: Path  # a line for each question that arrived
     bytecode: Path  # where every process of the bench finds it
 
+    @property
+    def note(self) -> Path:
+        """What the fuse says."""
+        return self.root / "note"
 
-def live(scene: Scene, most: int, events: tuple[int, int]) -> Life:
-    """Start, kill, start again, until it is done. `most` kills; `events`: files and answers of an undisturbed run."""
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """When a process is killed: `seconds` after the `count`-th event."""
+
+    kind: Event
+    count: int
+    seconds: float
+
+
+NEVER = Point(Event.NONE, 1, 0.0)
+
+
+def drawn(chance: random.Random, most: int, events: tuple[int, int]) -> Iterator[Point]:
+    """`most` points. `events`: files and answers of an undisturbed run."""
+    for _ in range(most):
+        kind = chance.choice((Event.FILE, Event.FILE, Event.ANSWER))
+        whole = events[0] if kind is Event.FILE else events[1]
+        count = chance.randint(1, max(2, whole // 3))
+        yield Point(kind, count, chance.choice((0.0, 0.002, 0.02)))
+
+
+def live(scene: Scene, points: Iterable[Point], killed: Callable[[], None] = lambda: None) -> Life:
+    """Start, kill, start again, until it is done. `killed` is called when all that a kill left has had time to go."""
     life = Life()
-    while True:
-        if len(life.kills) < most:
-            kind = scene.chance.choice((Event.FILE, Event.FILE, Event.ANSWER))
-            whole = events[0] if kind is Event.FILE else events[1]
-            count = scene.chance.randint(1, max(2, whole // 3))
-            seconds = scene.chance.choice((0.0, 0.002, 0.02))
-        else:
-            kind, count, seconds = Event.NONE, 1, 0.0
-        mark, note = uuid.uuid4().hex, scene.root / "note"
-        note.unlink(missing_ok=True)
-        ended = _start(scene, kind, count, seconds, mark)
-        life.code, life.said = ended.returncode, ended.stderr
-        if ended.returncode != -9:
+    for point in chain(points, repeat(NEVER)):
+        mark = uuid.uuid4().hex
+        scene.note.unlink(missing_ok=True)
+        ended = _start(scene, point, mark)
+        life.code, life.said = ended.code, ended.said
+        if ended.code != -9:
             break
-        where, under_way = note.read_text().splitlines()
+        where, under_way = scene.note.read_text().splitlines()
         began = time.monotonic()
-        orphans = _orphans(mark)
+        orphans = _orphans(mark, ended.family)
         time.sleep(SETTLE)
         life.kills.append(Kill(where, time.monotonic(), int(under_way), orphans, time.monotonic() - began))
+        killed()
     life.left = _left(scene)
-    life.arrived = [(at, digest) for letter, at, digest in scene.server.lines() if letter == ARRIVED]
+    life.arrived = arrived(scene.log)
     life.requests = len(life.arrived)
     return life
 
 
-def _start(scene: Scene, kind: Event, count: int, seconds: float, mark: str) -> "subprocess.CompletedProcess[str]":
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended, what it said, and who came of it."""
+
+    code: int
+    said: str
+    family: frozenset[psutil.Process]
+
+
+def _start(scene: Scene, point: Point, mark: str) -> Ended:
     (scene.root / "tmp").mkdir(exist_ok=True)
-    fuse = [kind.value, str(count), str(seconds), str(scene.root / "note"), f"{scene.root}/runs"]
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.kill_points", *fuse, "run", str(scene.recipe), *scene.words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=_environment(scene) | {MARK: mark},
-        timeout=LONGEST,
-        check=False,
-    )
+    fuse = [point.kind.value, str(point.count), str(point.seconds), str(scene.note), f"{scene.root}/runs"]
+    command = [sys.executable, "-m", "benchmarks.kill_points", *fuse, "run", str(scene.recipe), *scene.words]
+    said = scene.root / "said"
+    with (
+        said.open("w") as sink,
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=sink, env=_environment(scene) | {MARK: mark}
+        ) as process,
+    ):
+        family = _watched(process)
+    return Ended(process.returncode, said.read_text(errors="replace"), family)
+
+
+def _watched(process: "subprocess.Popen[bytes]") -> frozenset[psutil.Process]:
+    """All that came of a process until its end. A mark is no proof of them: vLLM's workers overwrite their environment."""
+    family: set[psutil.Process] = set()
+    deadline = time.monotonic() + LONGEST
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            process.kill()
+            raise TimeoutError(f"{process.args!r} is not done after {LONGEST:g} s")
+        with suppress(psutil.NoSuchProcess):
+            family |= set(psutil.Process(process.pid).children(recursive=True))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK)
+    return frozenset(family)
 
 
 def _environment(scene: Scene) -> dict[str, str]:
@@ -172,12 +207,21 @@ def _environment(scene: Scene) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | own
 
 
-def _orphans(mark: str) -> int:
+def _orphans(mark: str, family: Iterable[psutil.Process]) -> int:
     """Processes of a dead one that are still there after a while."""
     deadline = time.monotonic() + GRACE
-    while (alive := marked(mark)) and time.monotonic() < deadline:
+    while (alive := {*marked(mark), *living(family)}) and time.monotonic() < deadline:
         time.sleep(0.1)
     return len(alive)
+
+
+def living(family: Iterable[psutil.Process]) -> list[int]:
+    found = []
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
 
 
 def marked(mark: str) -> list[int]:

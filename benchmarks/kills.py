@@ -2,7 +2,7 @@
 
     python -m benchmarks.kills                 at least 100 kills over at least 20 runs, plain and with Prefect
     python -m benchmarks.kills --quick         a few, in under a minute
-    python -m benchmarks.kills --real 3        so many kills of one run of the shipped model under vLLM
+    python -m benchmarks.kills --real 1        and so many runs of the shipped model, with a vLLM of their own (`real_kills`)
 
 The points are drawn with a seed (--seed): at something that happens to a file of the run folder, or at an answer that goes into
 a journal, at once or a little later. Afterwards the rows must be those of a run in which nothing happened; no request may have
@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -27,7 +27,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.killed_run import Life, Scene, live, lost_rows, rows_of, serving
+from benchmarks.killed_run import Life, Scene, drawn, live, lost_rows, rows_of, serving
+from benchmarks.real_kills import CONCURRENCY as REAL_CONCURRENCY
+from benchmarks.real_kills import Kept, real_runs
 
 CONCURRENCY = 16
 DELAY = 0.01  # seconds that each answer takes
@@ -78,6 +80,7 @@ class Told:
     """All runs of one kind, run in one way."""
 
     name: str
+    window: int = CONCURRENCY
     runs: int = 0
     kills: int = 0
     requests: int = 0
@@ -88,6 +91,7 @@ class Told:
     orphans: int = 0
     left: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)  # of real runs
     stages: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0  # seconds until all that a killed process had started was gone
 
@@ -96,8 +100,8 @@ class Told:
         self.kills += len(life.kills)
         self.requests += life.requests
         self.repeated += life.repeated(undisturbed).total()
-        self.beyond += life.beyond(undisturbed, CONCURRENCY)
-        self.under_way += sum(min(kill.under_way, CONCURRENCY) for kill in life.kills)
+        self.beyond += life.beyond(undisturbed, self.window)
+        self.under_way += sum(min(kill.under_way, self.window) for kill in life.kills)
         self.lost += lost
         self.orphans += sum(kill.orphans for kill in life.kills)
         self.left += life.left
@@ -133,6 +137,7 @@ def write_recipe(folder: Path, kind: Kind, url: str) -> Path:
     return path
 
 
+SUMMED = ("runs", "kills", "requests", "repeated", "beyond", "under_way", "lost", "orphans")
 _MARKS = ["", "[loops]", "", "[thinks]", "", "[same]", "", "[capped]"]
 
 
@@ -154,27 +159,27 @@ class Bench:
 
     def undisturbed(self, kind: Kind) -> Undisturbed:
         if kind.name not in self.known:
-            with self._scene(kind, ("--plain",), seed=0) as scene:
-                life = live(scene, 0, (0, 0))
+            with self._scene(kind, ("--plain",)) as scene:
+                life = live(scene, ())
                 assert life.code == 0, life.said
-                files, answers = map(int, (scene.root / "note").read_text().split())
+                files, answers = map(int, scene.note.read_text().split())
                 self.known[kind.name] = Undisturbed(_rows(scene), life.counts(), (files, answers))
         return self.known[kind.name]
 
     def kill(self, kind: Kind, words: tuple[str, ...], seed: int, most: int, told: Told) -> None:
         """A run that is killed up to `most` times."""
         whole = self.undisturbed(kind)
-        with self._scene(kind, words, seed) as scene:
-            life = live(scene, most, whole.events)
+        with self._scene(kind, words) as scene:
+            life = live(scene, drawn(random.Random(seed), most, whole.events))
             told.add(life, whole.counts, lost_rows({} if life.code else _rows(scene), whole.rows))
 
     @contextmanager
-    def _scene(self, kind: Kind, words: tuple[str, ...], seed: int) -> Iterator[Scene]:
+    def _scene(self, kind: Kind, words: tuple[str, ...]) -> Iterator[Scene]:
         with tempfile.TemporaryDirectory(prefix="run-", dir=self.scratch) as name:
             folder = Path(name)
-            with serving(folder / "log", DELAY, kind.without) as server:
-                recipe = write_recipe(folder, kind, server.url)
-                yield Scene(folder, recipe, words, server, random.Random(seed), self.scratch / "bytecode")
+            with serving(folder / "log", DELAY, kind.without) as url:
+                recipe = write_recipe(folder, kind, url)
+                yield Scene(folder, recipe, words, folder / "log", self.scratch / "bytecode")
 
 
 def _rows(scene: Scene) -> dict[str, list[object]]:
@@ -215,19 +220,42 @@ def show(told: Sequence[Told]) -> None:
         "kills by stage: " + ", ".join(f"{stage} {count}" for stage, count in stages.most_common()), markup=False
     )
     for one in told:
-        for line in (*one.failed, *one.left):
+        for line in (*(kept.text() for kept in one.kept), *one.failed, *one.left):
             console.print(f"{one.name}: {line}", markup=False, soft_wrap=True)
 
 
 def summary(told: Sequence[Told], seconds: float) -> dict[str, object]:
-    names = ("runs", "kills", "requests", "repeated", "beyond", "under_way", "lost", "orphans")
-    return {name: sum(getattr(one, name) for one in told) for name in names} | {
+    """All together, and row by row."""
+    return summed(told) | {
         "left": sum(len(one.left) for one in told),
         "failed": sum(len(one.failed) for one in told),
         "stages": dict(sum((one.stages for one in told), Counter())),
         "slowest_end_s": round(max(one.slowest for one in told), 1),
+        "rows": [row_of(one) for one in told],
         "seconds": round(seconds),
     }
+
+
+def summed(told: Sequence[Told]) -> dict[str, object]:
+    return {name: sum(getattr(one, name) for one in told) for name in SUMMED}
+
+
+def row_of(one: Told) -> dict[str, object]:
+    own = {name: getattr(one, name) for name in ("name", *SUMMED)}
+    return (
+        own
+        | {"slowest_end_s": round(one.slowest, 1)}
+        | ({"kept": [asdict(kept) for kept in one.kept]} if one.kept else {})
+    )
+
+
+def real_killed_runs(count: int, seed: int) -> list[Told]:
+    """Runs of the shipped model, if any are wanted."""
+    told = Told("the shipped model under vLLM", REAL_CONCURRENCY)
+    for one in real_runs(count, seed) if count else ():
+        told.add(one.life, one.wanted, one.kept.lost)
+        told.kept.append(one.kept)
+    return [told] if count else []
 
 
 def killed_runs(options: argparse.Namespace) -> list[Told]:
@@ -244,7 +272,7 @@ def killed_runs(options: argparse.Namespace) -> list[Told]:
         while sum(one.runs for one in told) < runs or sum(one.kills for one in told) < kills:
             kind = KINDS[seed % len(KINDS)]
             bench.kill(kind, ("--plain",), seed, most, plain[kind.name])
-            print(f"after seed {seed}: {json.dumps(summary(told, 0))}", file=sys.stderr, flush=True)
+            print(f"after seed {seed}: {json.dumps(summed(told))}", file=sys.stderr, flush=True)
             seed += 1
     return [one for one in told if one.runs]
 
@@ -254,10 +282,14 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="a few kills, in under a minute")
     parser.add_argument("--seed", type=int, default=1, help="of the points at which runs are killed")
     parser.add_argument(
-        "--real", type=int, metavar="N", help="so many kills of one run of the shipped model under vLLM"
+        "--real",
+        type=int,
+        default=0,
+        metavar="N",
+        help="and so many runs of the shipped model with a vLLM of their own",
     )
     chosen = parser.parse_args()
     began = time.monotonic()
-    found = killed_runs(chosen)
+    found = killed_runs(chosen) + real_killed_runs(chosen.real, chosen.seed)
     show(found)
     print(json.dumps(summary(found, time.monotonic() - began)))

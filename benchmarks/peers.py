@@ -40,6 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine_cpu import PROMPTS
+from factory.guard import guarded
 from factory.models import DEFAULT_MODEL, resolve_model
 from factory.server import serve
 from schemas.recipe import Machine, ModelRef
@@ -190,9 +191,11 @@ def arm_of(name: str, folder: Path, source: Path, url: str, tokens: int) -> Arm:
 
 
 async def start(arm: Arm, log: Path) -> asyncio.subprocess.Process:
+    """Under a guard, which holds the other end of the pipe: an arm ends with this benchmark, however that is stopped."""
+    line = guarded(arm.command)
     with log.open("ab") as sink:
         return await asyncio.create_subprocess_exec(
-            *arm.command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=arm.env, start_new_session=True
+            *line, stdin=subprocess.PIPE, stdout=sink, stderr=sink, env=arm.env, start_new_session=True
         )
 
 
@@ -206,9 +209,8 @@ async def finish(process: asyncio.subprocess.Process) -> bool:
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
-    """SIGKILL, with all that came of it."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for one in family:
+    """SIGKILL, with all that came of it. Its guard sees that, and ends by itself."""
+    for one in psutil.Process(process.pid).children(recursive=True):
         try:
             one.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:

@@ -1,9 +1,10 @@
 """What a run folder of a million prompts costs: each command's wall time and peak memory on a synthetic one.
 
-    python -m benchmarks.scale                      1,000,000 prompts, 6,000,000 rollouts (some 7 GB and an hour or two)
+    python -m benchmarks.scale                      1,000,000 prompts, 6,000,000 rollouts
     python -m benchmarks.scale --prompts 20000 50000    two folders, and how time and memory grow from one to the other
     python -m benchmarks.scale --quick              1,000 and 2,000 prompts, under a minute
-    python -m benchmarks.scale --folder /big/disk   where the folders are made, and removed at the end
+    python -m benchmarks.scale --folder /big/disk   where the folders are made, and removed at the end; a small run says
+                                                    last how much room a million prompts would take
 
 Every command is a process of its own, as a user runs it, whose peak memory the kernel tells. `resume` is the time from the
 start of the command to its first connection to the engine, on a folder of which one shard of verdicts is not there.
@@ -147,6 +148,10 @@ def growth(small: Cost, large: Cost, times: float) -> float | None:
     return round(large.cpu / small.cpu / times, 2) if small.cpu else None
 
 
+def at_a_million(prompts: int, gigabytes: float) -> float:
+    return round(gigabytes * 1_000_000 / prompts, 1)
+
+
 def table(sizes: Sequence[int], found: Sequence[Mapping[str, Cost]]) -> Table:
     shown = Table(
         "command", *(f"{size:,} prompts" for size in sizes), "growth", title="Seconds by the wall (of CPU), peak MB"
@@ -172,9 +177,12 @@ def main(options: argparse.Namespace) -> None:
             weight.append(round(sum(path.stat().st_size for path in files) / 1e9, 3))
             if options.keep_log:
                 shutil.copy(Path(folder) / "log", options.keep_log)
+    whole = at_a_million(sizes[-1], weight[-1])
     Console(width=120).print(table(sizes, found))
+    print(f"{', '.join(map(str, weight))} GB; a million prompts at the rate of the largest: {whole} GB")
     costs = [{name: asdict(cost) for name, cost in one.items()} for one in found]
-    print(json.dumps({"prompts": sizes, "gigabytes": weight, "shard_size": options.shard_size, "costs": costs}))
+    room = {"gigabytes": weight, "gigabytes_at_a_million": whole}
+    print(json.dumps({"prompts": sizes} | room | {"shard_size": options.shard_size, "costs": costs}))
 
 
 if __name__ == "__main__":
@@ -182,6 +190,6 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="1,000 and 2,000 prompts")
     parser.add_argument("--prompts", type=int, nargs="+", default=[1_000_000], metavar="N")
     parser.add_argument("--shard-size", type=int, default=256)
-    parser.add_argument("--folder", type=Path, help="on a disk with room: some 10 GB for a million prompts")
+    parser.add_argument("--folder", type=Path, help="where the folders are made, on a disk with room")
     parser.add_argument("--keep-log", type=Path, metavar="FILE", help="what the commands of the last folder said")
     main(parser.parse_args())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from factory import store
+from factory import queries, store
 from factory.figures import Figures, figures
 from factory.files import temporary_of
 from factory.run import RunFolder
@@ -72,7 +72,7 @@ def _write_splits(run: RunFolder, recipe: Recipe, folder: Path) -> dict[str, int
     for split, wanted in (("train", False), ("test", True)):
         sql = _ROWS.format(test=_test_sql(recipe.export.test_share), wanted=wanted)
         path = folder / "data" / f"{split}.parquet"
-        rows[split] = store.copy_query(run.root, sql, path)
+        rows[split] = queries.copy(run.root, sql, path)
         if not rows[split]:
             path.unlink()
     kept = {split: count for split, count in rows.items() if count}

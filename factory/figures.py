@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from factory import store
+from factory import queries
 from schemas.rows import DropReason, Loop
 
 HINTS: Mapping[DropReason, str] = {
@@ -159,12 +159,12 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 
 def tally(root: Path) -> Tally:
     """Raises Fixable where the tables cannot be read."""
-    return _tally(store.queries(root, _TALLY))
+    return _tally(queries.ask_all(root, _TALLY))
 
 
 def figures(root: Path) -> Figures:
     """Raises Fixable where the tables cannot be read."""
-    *counted, rollouts, judges, trust = store.queries(root, (*_TALLY, _ROLLOUTS, _JUDGES, _TRUST))
+    *counted, rollouts, judges, trust = queries.ask_all(root, (*_TALLY, _ROLLOUTS, _JUDGES, _TRUST))
     what, kinds = _tally(counted), [_Kind(*row) for row in rollouts.rows]  # type: ignore[arg-type]  # as selected
     return Figures(
         prompts=what.prompts,
@@ -177,12 +177,12 @@ def figures(root: Path) -> Figures:
     )
 
 
-def _tally(answers: Sequence[store.Answer]) -> Tally:
+def _tally(answers: Sequence[queries.Answer]) -> Tally:
     prompts, causes, dropped = answers
     return Tally(int(str(prompts.rows[0][0])), _counts(causes), _counts(dropped))
 
 
-def _counts(answer: store.Answer) -> dict[str, int]:
+def _counts(answer: queries.Answer) -> dict[str, int]:
     return {str(name): int(str(count)) for name, count in answer.rows}
 
 

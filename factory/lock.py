@@ -20,6 +20,7 @@ from factory import store
 from factory.files import make_folder
 from schemas.errors import Fixable
 
+AT_ONCE, FOR_EVER = 0.0, -1.0  # seconds of patience
 LOOK = 0.2  # seconds between two tries of one that waits
 
 
@@ -37,7 +38,7 @@ class Owner(BaseModel):
 
 @contextmanager
 def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold `root`, made if it is not there; wait `patience` seconds for its owner, -1: for ever. Raises Fixable."""
+    """Hold `root`, made if it is not there; wait for its owner, `patience` seconds or for ever. Raises Fixable."""
     path = root / ".lock"
     try:
         make_folder(root)
@@ -45,12 +46,14 @@ def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[No
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if not patience:
+            if patience == AT_ONCE:
                 raise
             say(f"{root}: waiting for the process that works on this run{_named(path)}")
             lock.acquire(timeout=patience, poll_interval=LOOK)
     except Timeout as error:
-        raise Fixable(f"{root}: another process works on this run{_named(path)}; wait for it, or stop it") from error
+        raise Fixable(
+            f"{root}: another process works on this run{_named(path)}; wait for it (--wait), or stop it"
+        ) from error
     except OSError as error:
         raise store.storage_error(root, error) from error
     try:

@@ -3,7 +3,6 @@
 The rule that must not break: nothing is written but what DuckDB spills, and that into a folder known as unfinished by its name.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from factory.files import temporary_of
-from factory.store import empty_columns
+from factory.queries import empty_columns, escaped, literal
 from schemas.errors import SchemaError
 from schemas.tables import SCHEMAS, Table
 
@@ -27,7 +26,7 @@ def tables_over(root: Path, parts: Mapping[Table, Sequence[Path]]) -> Iterator[A
     """A view for each table, over these parts alone, with a column `shard`. Raises SchemaError where one is unreadable."""
     with duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET temp_directory = {_literal(str(temporary_of(root / 'duckdb')))}")
+        connection.execute(f"SET temp_directory = {literal(str(temporary_of(root / 'duckdb')))}")
         connection.execute("SET preserve_insertion_order = false")
 
         def ask(sql: str) -> Rows:
@@ -55,13 +54,9 @@ def catalog_counts(catalog: Path) -> dict[str, int]:
 def _select(table: Table, paths: Sequence[Path]) -> str:
     if not paths:
         return f"SELECT {empty_columns(SCHEMAS[table])}, NULL::BIGINT AS shard WHERE false"
-    named = ", ".join(_literal(re.sub(r"([\[*?])", r"[\1]", str(path))) for path in paths)
-    shard = f"regexp_extract(filename, {_literal(_SHARD)}, 1)::BIGINT"
+    named = ", ".join(literal(escaped(path)) for path in paths)
+    shard = f"regexp_extract(filename, {literal(_SHARD)}, 1)::BIGINT"
     columns = ", ".join(SCHEMAS[table].names)
     return (
         f"SELECT {columns}, {shard} AS shard FROM read_parquet([{named}], filename = true, hive_partitioning = false)"
     )
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

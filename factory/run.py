@@ -101,7 +101,7 @@ class RunFolder:
         return self._round / "_journal"
 
     @contextmanager
-    def locked(self, patience: float = 0.0, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    def locked(self, patience: float = lock.AT_ONCE, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Hold the folder for one process, and clear up what dead ones left. As `factory.lock.held`; raises Fixable."""
         refuse_foreign(self.root)
         with lock.held(self.root, patience, say):

@@ -123,7 +123,7 @@ def _spawn(start: Launch, log: Path) -> _Server:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            guarded(start.argv, scratch="VLLM_RPC_BASE_PATH"),  # vLLM leaves its socket files where it is killed
+            guarded(start.argv, scratch="TMPDIR"),  # vLLM leaves sockets and other files where it is killed
             stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,

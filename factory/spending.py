@@ -58,9 +58,10 @@ class Spending:
         return self._seconds + (0.0 if self._began is None else self.clock() - self._began)
 
     def __enter__(self) -> "Spending":
+        if not self.path.exists():
+            store.write_text(self.path, self._text())  # whole from the first: a kill may come before the first request
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._handle = os.open(self.path, os.O_RDWR)
         except OSError as error:
             raise store.storage_error(self.path, error) from error
         self._began = self.clock()
@@ -87,15 +88,17 @@ class Spending:
         self.completion_tokens += said[1] or 0
         self._write()
 
-    def _write(self) -> None:
+    def _text(self) -> str:
         """Numbers of a fixed width: a shorter text would leave the end of a longer one behind it."""
-        if self._handle is None:
-            return
-        text = (
+        return (
             f'{{"requests": {self.requests:>16}, "prompt_tokens": {self.prompt_tokens:>16}, '
             f'"completion_tokens": {self.completion_tokens:>16}, "seconds": {self.seconds:>16.3f}}}\n'
         )
+
+    def _write(self) -> None:
+        if self._handle is None:
+            return
         try:
-            os.pwrite(self._handle, text.encode(), 0)
+            os.pwrite(self._handle, self._text().encode(), 0)
         except OSError as error:
             raise store.storage_error(self.path, error) from error

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory import store
+from factory import queries
 from factory.figures import figures
 from factory.gate import Gate
 from factory.identity import Stage
@@ -34,6 +34,7 @@ from flows.round import gate_of, make_round
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
 from flows.verify import verify
+from flows.waiting import Wait, turn
 from schemas.errors import FactoryError, Fixable, Stopped, Transient
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
@@ -54,39 +55,39 @@ Plain = Annotated[bool, typer.Option("--plain", help="without Prefect; the rows 
 
 
 @app.command()
-def run(recipe: RecipePath, plain: Plain = False) -> None:
+def run(recipe: RecipePath, plain: Plain = False, wait: Wait = False) -> None:
     """The whole thing: prompts, rollouts, loop check, jury, pairs, dataset. Run it again to go on where it stopped."""
-    _make(read_recipe(recipe), Stage.EXPORT, plain=plain)
+    _make(read_recipe(recipe), Stage.EXPORT, plain=plain, wait=wait)
 
 
 @app.command()
-def sample(recipe: RecipePath) -> None:
+def sample(recipe: RecipePath, wait: Wait = False) -> None:
     """Read, clean and sample the prompts, and stop there."""
-    _make(read_recipe(recipe), Stage.PROMPTS, plain=True)
+    _make(read_recipe(recipe), Stage.PROMPTS, plain=True, wait=wait)
 
 
 @app.command()
-def rollout(recipe: RecipePath) -> None:
+def rollout(recipe: RecipePath, wait: Wait = False) -> None:
     """Up to the policy's answers and their loop check."""
-    _make(read_recipe(recipe), Stage.ROLLOUTS, plain=True)
+    _make(read_recipe(recipe), Stage.ROLLOUTS, plain=True, wait=wait)
 
 
 @app.command()
-def judge(recipe: RecipePath) -> None:
+def judge(recipe: RecipePath, wait: Wait = False) -> None:
     """Up to the jury's verdicts."""
-    _make(read_recipe(recipe), Stage.VERDICTS, plain=True)
+    _make(read_recipe(recipe), Stage.VERDICTS, plain=True, wait=wait)
 
 
 @app.command()
-def pair(recipe: RecipePath) -> None:
+def pair(recipe: RecipePath, wait: Wait = False) -> None:
     """Pair again from the stored verdicts, with other `pairing` settings if you like. Needs no model."""
-    _again(read_recipe(recipe), Stage.PAIRS)
+    _again(read_recipe(recipe), Stage.PAIRS, wait=wait)
 
 
 @app.command()
-def export(recipe: RecipePath) -> None:
+def export(recipe: RecipePath, wait: Wait = False) -> None:
     """Write the dataset again from the stored pairs. Needs no model."""
-    _again(read_recipe(recipe), Stage.EXPORT)
+    _again(read_recipe(recipe), Stage.EXPORT, wait=wait)
 
 
 @app.command()
@@ -128,7 +129,7 @@ def query(
 ) -> None:
     """SQL over the tables: prompts, rollouts, verdicts, scorecards, pairs, dropped. Read-only."""
     _manifest(run)
-    answer = store.query(run, sql)
+    answer = queries.ask(run, sql)
     if as_json:
         rows = [dict(zip(answer.columns, map(_json_value, row), strict=True)) for row in answer.rows]
         print(json.dumps(rows, default=str))
@@ -154,9 +155,9 @@ def _manifest(root: Path) -> RunManifest:
     return manifest
 
 
-def _make(recipe: Recipe, last: Stage, *, plain: bool) -> None:
+def _make(recipe: Recipe, last: Stage, *, plain: bool, wait: bool) -> None:
     folder = RunFolder(run_folder(recipe))
-    with progress_display() as progress, StopSignals(progress.say) as signals, folder.locked():
+    with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         opened = open_run(recipe, progress)
         gate = gate_of(opened.work)
         found: list[tuple[RunManifest, int]] = []
@@ -169,11 +170,11 @@ def _make(recipe: Recipe, last: Stage, *, plain: bool) -> None:
     _report(opened, manifest, sent, last)
 
 
-def _again(recipe: Recipe, stage: Stage) -> None:
+def _again(recipe: Recipe, stage: Stage, *, wait: bool) -> None:
     """Redo a stage from what is stored; whatever it is made from must be there."""
     folder = RunFolder(run_folder(recipe))
     _manifest(folder.root)
-    with progress_display() as progress, StopSignals(progress.say) as signals, folder.locked():
+    with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         opened = open_run(recipe, progress, redone=Stage.BALANCE if stage is Stage.PAIRS else stage)
         if opened.work.pending(Stage.VERDICTS):
             raise Fixable(f"{folder.root}: not every prompt is judged yet; `prefactory judge` goes on with it")

@@ -33,6 +33,7 @@ from factory.store import write_text
 from flows.judging import panels
 from flows.show import figure_table
 from flows.terminal import progress_display
+from flows.waiting import Wait, turn
 from judges.base import Judge
 from judges.registry import JUDGES, VERIFIERS
 from schemas.errors import Fixable
@@ -97,11 +98,12 @@ def calibrate(
     ] = None,
     sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="so many pairs of the file, else all")] = None,
     as_json: _AsJson = False,
+    wait: Wait = False,
 ) -> None:
     """How often each judge of a recipe names the better answer, and the weights that follow, for `pairing.weights`."""
     read, pairs = read_recipe(recipe), read_gold(gold, sample)
     target = out or recipe.with_name(f"{read.name}.weights.json")
-    with progress_display() as progress, RunFolder(run_folder(read)).locked():
+    with progress_display() as progress, turn(RunFolder(run_folder(read)), progress, wait=wait):
         digest = hashlib.sha256(gold.read_bytes()).hexdigest()
         found = _calibrated(read, digest, pairs, progress)
     if not any(one.pairs for one in found.values()):

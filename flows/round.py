@@ -7,7 +7,7 @@ done, or half done by somebody else, is gone through in the same way.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from factory import deciding, shards, store
+from factory import deciding, queries, shards
 from factory.engine import Engine
 from factory.engines import EngineRoom, refuse_what_is_ignored
 from factory.export import export
@@ -175,7 +175,7 @@ class Round:
             }
         )
         run.write_manifest(manifest)
-        store.write_catalog(run.catalog_path, run.root)
+        queries.write_catalog(run.catalog_path, run.root)
         return manifest
 
 

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from factory import store
+from factory import queries
 from factory.figures import HINTS, Figures, LoopFigures, SlotFigures, TrustFigures
 from schemas.manifest import RunManifest, Spent
 from schemas.rows import DropReason
@@ -121,7 +121,7 @@ def _outcome(figures: Figures) -> Table:
 
 def show_one_pair(console: Console, root: Path) -> None:
     """One pair in full: one with a loop if there is any, and rather short."""
-    rows = store.query(root, _ONE_PAIR).rows
+    rows = queries.ask(root, _ONE_PAIR).rows
     if not rows:
         return
     messages, chosen, rejected, cause, margin, agreement, rule, period, repeats, trimmed = rows[0]
@@ -171,7 +171,7 @@ def show_spent(console: Console, spent: Spent) -> None:
         console.print(f"Spent: {spent.requests:,} requests, {tokens}, {hours}", markup=False, highlight=False)
 
 
-def show_answer(console: Console, answer: store.Answer) -> None:
+def show_answer(console: Console, answer: queries.Answer) -> None:
     table = Table(header_style="bold")
     for column in answer.columns:
         table.add_column(column, overflow="fold")

@@ -23,6 +23,7 @@ from factory.work import Work, now
 from flows.plain import PlainRunner
 from flows.round import make_round
 from flows.terminal import progress_display
+from flows.waiting import Wait, turn
 from schemas.errors import Fixable, Transient
 from schemas.manifest import RunManifest
 
@@ -35,6 +36,7 @@ def verify(
         bool, typer.Option("--repair", help="take out what is wrong, and redo what needs no model")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output, for scripts")] = False,
+    wait: Wait = False,
 ) -> None:
     """Check a run: checksums, schemas, ids, and the laws of its rows. Says which shard to redo and why.
 
@@ -43,7 +45,7 @@ def verify(
     folder = RunFolder(run)
     if not folder.manifest_path.exists() and not folder.begun(Stage.PROMPTS):
         raise Fixable(f"{run}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
-    with progress_display() as progress, folder.locked():
+    with progress_display() as progress, turn(folder, progress, wait=wait):
         found, done = _look(folder, progress), list[str]()
         if repair and found.faults:
             before = found

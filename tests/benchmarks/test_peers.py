@@ -1,11 +1,15 @@
 """What the benchmark of peers counts, against a server that is no model."""
 
 import asyncio
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 
 from benchmarks.peers import (
@@ -96,6 +100,31 @@ def test_killed_arm_that_ends_by_itself_is_not_waited_for(engine: FakeEngine, tm
 
     with pytest.raises(RuntimeError, match="ended before it could be killed: no such option"):
         through(engine, ["a"], lambda proxy: killed(arm, proxy, 6, tmp_path / "log"))
+
+
+STARTS_AN_ARM = """
+import asyncio, sys
+from pathlib import Path
+from benchmarks.peers import Arm, start
+code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+async def main():
+    process = await start(Arm("slow", (sys.executable, "-c", code), {}), Path(sys.argv[1]))
+    await process.wait()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_start_arm_ends_with_the_benchmark_however_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    log = tmp_path / "log"
+    with subprocess.Popen([sys.executable, "-c", STARTS_AN_ARM, str(log)]) as benchmark:
+        while not (log.exists() and log.read_text().endswith("\n")):
+            assert benchmark.poll() is None
+            time.sleep(0.02)
+        arm = psutil.Process(int(log.read_text()))
+        benchmark.send_signal(number)
+
+    assert psutil.wait_procs([arm], timeout=10)[1] == []
 
 
 def test_ratio_is_by_token_and_prefactory_is_one() -> None:

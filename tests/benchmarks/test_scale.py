@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scale import Cost, Door, growth, measured
+from benchmarks.scale import Cost, Door, at_a_million, growth, measured
 from benchmarks.scale_folder import recipe_file, write_folder
 from factory.figures import figures
 from factory.recipe_file import read_recipe
@@ -60,3 +60,8 @@ def test_growth_of_a_straight_line_is_one() -> None:
     assert growth(small, Cost(1.0, 10.0, 1, 0), 5.0) == 1.0
     assert growth(small, Cost(1.0, 50.0, 1, 0), 5.0) == 5.0
     assert growth(Cost(1.0, 0.0, 0, 0), small, 5.0) is None
+
+
+def test_room_for_a_million_grows_with_the_prompts() -> None:
+    assert at_a_million(40_000, 0.5) == 12.5
+    assert at_a_million(1_000_000, 7.0) == 7.0

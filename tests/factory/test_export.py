@@ -11,7 +11,7 @@ import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from factory import store
+from factory import queries, store
 from factory.export import card, export, is_test, shared_form
 from factory.figures import figures
 from factory.run import RunFolder
@@ -321,7 +321,7 @@ def test_export_of_a_folder_of_any_name_is_the_same(tmp_path: Path) -> None:
 
 
 def test_query_gives_what_the_dataset_holds(folder: Path, tmp_path: Path) -> None:
-    rows = store.query(tmp_path / "run", "SELECT prompt_id, chosen, rejected FROM pairs ORDER BY 1").rows
+    rows = queries.ask(tmp_path / "run", "SELECT prompt_id, chosen, rejected FROM pairs ORDER BY 1").rows
 
     held = [
         (row["prompt_id"], row["chosen"][0]["content"], row["rejected"][0]["content"])  # type: ignore[index]  # a list

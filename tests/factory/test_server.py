@@ -81,9 +81,9 @@ def test_server_that_answers_is_up_inside_the_block_and_gone_after_it(tmp_path: 
 
 
 def test_server_leaves_no_socket_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM puts its sockets into the folder that VLLM_RPC_BASE_PATH names, and removes none when it is killed."""
+    """vLLM puts its sockets and more into the folder for temporary files, and removes none when it is killed."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    leave = "import os, pathlib; pathlib.Path(os.environ['VLLM_RPC_BASE_PATH'], 'socket').touch()\n"
+    leave = "import pathlib, tempfile; pathlib.Path(tempfile.gettempdir(), 'socket').touch()\n"
     start = launch(leave + HEALTHY, tmp_path)
 
     async def use() -> list[Path]:

@@ -45,6 +45,19 @@ def test_spending_goes_on_where_another_process_was_killed(tmp_path: Path) -> No
     assert read_spent(path) == Spent(requests=2, prompt_tokens=1, completion_tokens=2, seconds=37.5)
 
 
+def test_spending_goes_on_where_a_process_was_killed_before_its_first_request(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "spent.json"
+    killed = Spending(path).__enter__()  # and now a server would start, for a minute
+    assert killed._handle is not None
+    os.close(killed._handle)
+
+    assert read_spent(path) == Spent()
+    with Spending(path) as spending:
+        spending.sending()
+
+    assert read_spent(path).requests == 1
+
+
 def test_spending_of_a_server_that_does_not_say_is_the_most_that_it_can_be(tmp_path: Path) -> None:
     with Spending(tmp_path / "spent.json") as spending:
         spending.answered(answer(None, None), 500)

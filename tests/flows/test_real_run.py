@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from factory import store
+from factory import queries
 from factory.models import resolve_model
 from factory.opening import cache_folder
 from factory.recipe_file import read_recipe
@@ -36,7 +36,7 @@ class RealRun:
     url: str
 
     def column(self, sql: str) -> list[object]:
-        return [row[0] for row in store.query(self.root, sql).rows]
+        return [row[0] for row in queries.ask(self.root, sql).rows]
 
 
 def recipe_text(name: str, policy: str, folder: Path, sample: int, max_tokens: int) -> str:
@@ -105,7 +105,7 @@ def answered(url: str) -> float:
 
 
 def test_real_run_each_prompt_has_six_slots_with_seeds_of_their_own(run: RealRun) -> None:
-    slots = store.query(run.root, "SELECT list(slot ORDER BY slot) FROM rollouts GROUP BY prompt_id").rows
+    slots = queries.ask(run.root, "SELECT list(slot ORDER BY slot) FROM rollouts GROUP BY prompt_id").rows
     assert slots == ((["greedy", "t0", "t1", "t2", "t3", "t4"],),) * 9
     assert run.column("SELECT count(DISTINCT seed) FROM rollouts") == [54]
 
@@ -120,7 +120,7 @@ def test_real_run_every_prompt_ends_in_exactly_one_row(run: RealRun) -> None:
 
 def test_real_run_prompt_beyond_the_context_is_dropped_with_its_reason(run: RealRun) -> None:
     sql = "SELECT reason, detail FROM dropped JOIN prompts USING (prompt_id) WHERE source = 'endless'"
-    ((reason, detail),) = store.query(run.root, sql).rows
+    ((reason, detail),) = queries.ask(run.root, sql).rows
     assert reason == "prompt_too_long"
     assert "1024" in str(detail)
 
@@ -137,7 +137,7 @@ def test_real_run_scores_are_null_exactly_where_the_status_is_not_ok(run: RealRu
 
 
 def test_real_run_token_ids_are_the_servers_own(run: RealRun) -> None:
-    row = store.query(run.root, "SELECT prompt_token_ids, token_ids, text FROM rollouts WHERE slot = 'greedy'").rows[0]
+    row = queries.ask(run.root, "SELECT prompt_token_ids, token_ids, text FROM rollouts WHERE slot = 'greedy'").rows[0]
     prompt_ids, ids, text = row
     assert isinstance(prompt_ids, list)
     assert isinstance(ids, list)
@@ -159,7 +159,7 @@ def test_real_run_under_another_name_gives_the_same_greedy_texts(run: RealRun) -
     again.write_text(run.recipe.read_text().replace("name: real", "name: again"))
     prefactory("rollout", str(again))
     sql = "SELECT text FROM rollouts WHERE slot = 'greedy' ORDER BY rollout_id"
-    assert [row[0] for row in store.query(run.root.with_name("again"), sql).rows] == run.column(sql)
+    assert [row[0] for row in queries.ask(run.root.with_name("again"), sql).rows] == run.column(sql)
 
 
 def test_real_run_with_a_server_of_its_own_leaves_no_process(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def jury(run: RealRun, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
 
 
 def test_real_jury_every_way_to_judge_is_read(jury: RealRun) -> None:
-    ok = store.query(
+    ok = queries.ask(
         jury.root, "SELECT judge, avg((status = 'ok')::INT) FROM verdicts WHERE calls IS NOT NULL GROUP BY 1"
     )
     judges = {"helpfulness", "correctness", "short", "reward_model"}
@@ -253,7 +253,7 @@ def test_real_jury_every_way_to_judge_is_read(jury: RealRun) -> None:
 
 
 def test_real_jury_thinking_judge_thinks_and_a_thought_without_a_grade_is_no_score(jury: RealRun) -> None:
-    said = store.query(
+    said = queries.ask(
         jury.root, "SELECT status, score, completion_tokens FROM verdicts WHERE judge = 'thinker' AND calls > 0"
     ).rows
     assert said
@@ -263,7 +263,7 @@ def test_real_jury_thinking_judge_thinks_and_a_thought_without_a_grade_is_no_sco
 
 
 def test_real_jury_listwise_spends_a_call_a_prompt_and_samples_two_an_answer(jury: RealRun) -> None:
-    calls = store.query(
+    calls = queries.ask(
         jury.root, "SELECT judge, sum(calls), count(*) FROM verdicts WHERE status = 'ok' GROUP BY 1"
     ).rows
     spent = {str(judge): (calls, count) for judge, calls, count in calls}

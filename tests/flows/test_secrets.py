@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from factory import store
+from factory import queries
 from factory.recipe_file import read_recipe
 from factory.run import run_folder
 from tests.conftest import Ended, RecipeWriter
@@ -138,9 +138,9 @@ def test_run_key_that_servers_say_back_is_in_nothing_that_is_left(
 
     assert [one.code for one in ended] == [0] * len(ended), ended[0].err
     assert all(seen.headers["Authorization"] == f"Bearer {KEY}" for seen in fake_engine.seen)
-    assert store.query(root, "SELECT count(*) > 0 FROM rollouts WHERE text LIKE '%[the key]%'").rows == ((True,),)
-    assert store.query(root, "SELECT count(*) > 0 FROM rollouts WHERE error LIKE '%[the key]%'").rows == ((True,),)
-    assert store.query(root, "SELECT count(*) > 0 FROM rollouts WHERE finish_reason LIKE '%the key%'").rows == (
+    assert queries.ask(root, "SELECT count(*) > 0 FROM rollouts WHERE text LIKE '%[the key]%'").rows == ((True,),)
+    assert queries.ask(root, "SELECT count(*) > 0 FROM rollouts WHERE error LIKE '%[the key]%'").rows == ((True,),)
+    assert queries.ask(root, "SELECT count(*) > 0 FROM rollouts WHERE finish_reason LIKE '%the key%'").rows == (
         (True,),
     )
     assert any(root.joinpath("export").rglob("*.arrow"))

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from factory import store
+from factory import queries
 from factory.identity import Stage
 from factory.opening import open_run
 from factory.progress import Silent
@@ -27,7 +27,7 @@ def make(path: Path, *, offline: bool = False) -> tuple[Path, int]:
 
 
 def counted(root: Path, sql: str) -> dict[str, int]:
-    return {str(name): int(str(count)) for name, count in store.query(root, sql).rows}
+    return {str(name): int(str(count)) for name, count in queries.ask(root, sql).rows}
 
 
 def test_cascade_confirmation_and_canaries_end_to_end(write_recipe: RecipeWriter) -> None:
