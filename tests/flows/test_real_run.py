@@ -154,12 +154,24 @@ def test_real_run_again_sends_nothing(run: RealRun) -> None:
     assert answered(run.url) == before
 
 
-def test_real_run_under_another_name_gives_the_same_greedy_texts(run: RealRun) -> None:
-    again = run.recipe.with_name("again.yaml")
-    again.write_text(run.recipe.read_text().replace("name: real", "name: again"))
-    prefactory("rollout", str(again))
-    sql = "SELECT text FROM rollouts WHERE slot = 'greedy' ORDER BY rollout_id"
-    assert [row[0] for row in queries.ask(run.root.with_name("again"), sql).rows] == run.column(sql)
+def test_real_run_under_another_name_gives_the_same_texts(run: RealRun, tmp_path: Path) -> None:
+    """One request at a time: in bfloat16 the make-up of a batch moves even greedy answers."""
+    told = recipe_text("one", f"{{model: {MODEL}, urls: [{run.url}]}}", tmp_path, 3, 16)
+    for line in (
+        "reasoning.jsonl",
+        "endless.jsonl",
+    ):  # prompts long enough for the prefix cache to change the arithmetic
+        told = "\n".join(other for other in told.splitlines() if line not in other)
+    told = told.replace("{max_tokens: 16}", "{max_tokens: 16, slots: [{}]}").replace("shard_size: 4", "concurrency: 1")
+    texts = []
+    for name in ("one", "two"):
+        recipe = tmp_path / f"{name}.yaml"
+        recipe.write_text(told.replace("name: one", f"name: {name}"))
+        prefactory("rollout", str(recipe))
+        sql = "SELECT rollout_id, text FROM rollouts ORDER BY ALL"
+        texts.append(queries.ask(tmp_path / name, sql).rows)
+    assert len(texts[0]) == 6
+    assert texts[0] == texts[1]
 
 
 def test_real_run_with_a_server_of_its_own_leaves_no_process(tmp_path: Path) -> None:
