@@ -236,6 +236,7 @@ def table(rows: Sequence[Ended]) -> Shown:
         "errors",
         "wrong",
         "renamed",
+        "unscored",
         "attempts",
         "dealt",
         "met",
