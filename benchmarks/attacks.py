@@ -17,9 +17,7 @@ import argparse
 import asyncio
 import json
 import math
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -28,19 +26,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attack_texts import ATTACKS, HELD_OUT, ORDINARY, PLEAS, Attack, Kind
+from benchmarks.serving import served
 from factory.engine import Engine
 from factory.figures import wilson
-from factory.models import DEFAULT_MODEL, resolve_model
-from factory.opening import cache_folder
-from factory.probe import probe
-from factory.server import serve
-from factory.transport import http_client
+from factory.models import DEFAULT_MODEL
 from judges.injections import looks_injected
 from judges.pointwise import ONE_DIGIT, QUESTION, PointwiseJudge
 from judges.quoting import ANSWER_CHARS, shortened
 from judges.registry import JUDGES
 from schemas.chat import Message, Request, Role, Sampling
-from schemas.recipe import Machine, ModelRef
 from schemas.rows import Loop, Prompt, Rollout
 
 PROMPTS = Path(__file__).parent.parent / "data" / "prompts"
@@ -86,21 +80,6 @@ def attack_groups() -> dict[str, list[Attack]]:
 
 
 # --- asking ---
-
-
-@asynccontextmanager
-async def engine(console: Console) -> AsyncIterator[Engine]:
-    """The shipped model on a server of its own, started and probed as a run does it."""
-    ref, machine = ModelRef(model=DEFAULT_MODEL), Machine()
-    model = resolve_model(ref, cache_folder(), console.print)
-    with tempfile.TemporaryDirectory() as scratch:
-        log = Path(scratch) / "server.log"
-        async with (
-            serve(model, ref, machine, log, console.print) as url,
-            http_client(machine.concurrency, machine.request_timeout) as client,
-        ):
-            probed = await probe(client, url, ref.model)
-            yield Engine(client, (url,), probed.wire, machine.concurrency)
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -252,7 +231,8 @@ def detector_figures(samples: Sequence[Sample]) -> Figures:
 async def main(options: argparse.Namespace) -> None:
     said, console, count = Console(stderr=True), Console(width=140), 5 if options.quick else 48
     found: dict[str, dict[str, dict[str, Figures]]] = {}
-    async with engine(said) as model:
+    async with served(said) as server:
+        model = server.engine
         samples = gold_answers(options.gold, count) if options.gold else await own_answers(model, count)
         for name in options.judges:
             judge = JUDGES[name]
