@@ -20,7 +20,8 @@ from factory.keys import looks_like_key, without_likely_keys
 from factory.recipe_words import explain
 from factory.yaml_tree import Location, Tree, Unfit
 from schemas.errors import RecipeError
-from schemas.recipe import Recipe, Section
+from schemas.recipe import Recipe
+from schemas.section import Section
 
 _KEY_MEND = "put the key into an environment variable, and write the variable's name as `api_key_env`"
 _NOT_IDENTITY = frozenset({"machine", "budget", "export", "name", "urls", "api_key_env"})

@@ -7,9 +7,10 @@ The rule that must not break: a field that can change a row belongs outside `mac
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.engine_arguments import refusal
+from schemas.section import Section
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
@@ -32,12 +33,6 @@ def _harmless(arguments: list[str]) -> list[str]:
 
 
 EngineArguments = Annotated[list[str], AfterValidator(_harmless)]
-
-
-class Section(BaseModel):
-    """A part of the recipe: unknown keys are refused, values never change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Source(Section):
@@ -87,7 +82,7 @@ class ModelRef(Section):
     model: str = Field(min_length=1)  # the shipped default's name, a folder, or a Hugging Face id
     revision: str | None = None
     trust_remote_code: bool = False
-    urls: list[Address] = []
+    urls: list[Address] = Field(default=[])
     api_key_env: str | None = None  # the NAME of the environment variable that holds the key
 
 
@@ -114,7 +109,7 @@ class Rollouts(Section):
     sampling: Decoding = Decoding(temperature=0.7)
     greedy: Decoding | None = Decoding()  # temperature 0 always; null: no greedy slot
     slots: list[Decoding] = Field(default=[Decoding()] * 5, max_length=64)
-    stop: list[str] = []
+    stop: list[str] = Field(default=[])
     repetition_detection: Repetition | None = Repetition()
 
     @model_validator(mode="after")
@@ -160,7 +155,7 @@ class Trust(Section):
 
 class Jury(Section):
     judges: list[JudgeRef] = Field(min_length=1)
-    verifiers: list[str] = []
+    verifiers: list[str] = Field(default=[])
     quorum: int | None = Field(default=None, ge=1)  # None: max(2, ceil(2J/3)), and 1 for a jury of one
     cascade: Cascade | None = None
     confirm: bool = False  # ask about the final pair in both orders; a winner that flips with the order is a tie
@@ -235,7 +230,7 @@ class Machine(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: int | None = Field(default=None, ge=1)  # CPU only; None: every core
     kv_cache_gib: int = Field(default=2, ge=1)  # CPU only
-    engine_args: EngineArguments = []  # passed on to vLLM as they are
+    engine_args: EngineArguments = Field(default=[])  # passed on to vLLM as they are
 
 
 class Recipe(Section):
