@@ -139,7 +139,7 @@ def _decided(
     recipe = work.recipe
     verdicts = by_prompt(work.run.read_rows(Verdict, shard))
     rules = Rules(recipe.jury, pooled_sigmas(work), recipe.pairing, bench.weights)
-    for case in work.read_case(shard):
+    for case in work.read_case_to_pair(shard):
         prompt_id = case.prompt.prompt_id
         known = stand(case.rollouts, verdicts.get(prompt_id, ()), rules)
         decided = pair_prompt(case.prompt, known, rules, may_use_loop=may_use_loop(prompt_id, bound))

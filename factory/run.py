@@ -15,7 +15,7 @@ import re
 import shutil
 import weakref
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -141,9 +141,10 @@ class RunFolder:
     def _named(self, path: Path) -> str:
         return str(path.relative_to(self.root))
 
-    def read_rows(self, row_type: type[store.R], shard: int) -> list[store.R]:
+    def read_rows(self, row_type: type[store.R], shard: int, without: Collection[str] = ()) -> list[store.R]:
+        """As `store.read_part`; raises SchemaError."""
         table = next(name for name, kind in store.ROW_TYPES.items() if kind is row_type)
-        return store.read_part(self.part_path(table, shard), row_type)
+        return store.read_part(self.part_path(table, shard), row_type, without)
 
     def drop_parts_behind(self, table: Table, shards: int) -> None:
         """What an earlier cut into more shards has left: the views would count it."""

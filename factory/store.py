@@ -6,7 +6,7 @@ columns nobody here knows, are read and written as Arrow batches (`foreign_*`).
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
@@ -132,17 +132,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def read_part(path: Path, row_type: type[R]) -> list[R]:
-    """The rows of a part. Raises SchemaError where it is not a part of that table in this version's form."""
+def read_part(path: Path, row_type: type[R], without: Collection[str] = ()) -> list[R]:
+    """The rows of a part. Raises SchemaError where it is not a part of that table in this version's form.
+
+    Columns in `without` are not read, and are None in every row: most of a rollout's bytes are its token ids.
+    """
     table = next(name for name, kind in ROW_TYPES.items() if kind is row_type)
     try:
-        arrow = pq.read_table(path, page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            its_form = file.schema_arrow
+            arrow = file.read([name for name in SCHEMAS[table].names if name not in without])
     except (pa.ArrowException, OSError) as error:
         raise SchemaError(f"{path}: not a readable Parquet part: {error}") from error
-    if not arrow.schema.equals(SCHEMAS[table]):
+    if not its_form.equals(SCHEMAS[table]):
         raise SchemaError(f"{path}: not in the form of the table `{table}`; was it written by another version?")
+    unread = dict.fromkeys(without)
     try:
-        rows: list[R] = _ADAPTERS[table].validate_python(arrow.to_pylist())
+        rows: list[R] = _ADAPTERS[table].validate_python([row | unread for row in arrow.to_pylist()])
         return rows
     except ValidationError as error:
         raise SchemaError(f"{path}: {error.errors(include_url=False)[0]}") from error

@@ -124,6 +124,12 @@ class Work:
         return record is not None and record.notes["test_share"] == self.recipe.export.test_share
 
     def read_case(self, shard: int) -> tuple[Case, ...]:
+        """Without token ids: what judges read, and what is counted of it."""
+        rollouts = self.run.read_rows(Rollout, shard, without=("prompt_token_ids", "token_ids"))
+        return cases(self.run.read_rows(Prompt, shard), rollouts)
+
+    def read_case_to_pair(self, shard: int) -> tuple[Case, ...]:
+        """With the token ids, which a pair keeps."""
         return cases(self.run.read_rows(Prompt, shard), self.run.read_rows(Rollout, shard))
 
     def journal(self, stage: Stage, shard: int) -> Journal:

@@ -50,6 +50,14 @@ def test_part_rows_come_back_equal(
     assert pq.read_schema(path).equals(SCHEMAS[table])
 
 
+def test_part_columns_that_are_not_wanted_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "part-00000.parquet"
+    rows = [replace(DROPPED, prompt_id=name, detail=f"why {name}") for name in "ab"]
+    store.write_part(path, Table.DROPPED, rows)
+
+    assert store.read_part(path, Dropped, without=("detail",)) == [replace(row, detail=None) for row in rows]
+
+
 def test_part_strange_texts_come_back_as_they_were(tmp_path: Path) -> None:
     for letters in ("", "\x00", "\r\n\u2028", "🏔️ e\u0301 \U0010ffff", "'; DROP TABLE pairs; --"):
         path = tmp_path / "part-00000.parquet"
