@@ -7,8 +7,9 @@ BIN := .venv/bin
 run: setup
 	@$(BIN)/prefactory run recipes/laptop.yaml
 
+# One process for each core; the real models in one of them, one after the other (tests/conftest.py).
 test: setup lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .

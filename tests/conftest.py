@@ -41,6 +41,17 @@ PROMPTS: Sequence[Mapping[str, object]] = (
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, one has all the real models, first, since they take longest; any other
+    file's tests stay together with its fixtures.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+    for item in items:
+        group = "real" if item.get_closest_marker("real") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of the test, of whatever scope."""
     if item.get_closest_marker("real") is None:

@@ -6,27 +6,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import pytest
 
-from benchmarks.peers import (
-    AT_ONCE,
-    SAMPLES,
-    Arm,
-    Killed,
-    Proxy,
-    Seen,
-    Timed,
-    killed,
-    own_arm,
-    prompts_of,
-    ratio,
-    table,
-    timed,
-)
+from benchmarks.peer_arms import AT_ONCE, SAMPLES, Arm, own_arm
+from benchmarks.peer_proxy import Proxy
+from benchmarks.peers import Killed, Timed, killed, medians, prompts_of, table, timed, turned
 from factory.models import DEFAULT_MODEL
 from tests.fake_engine import FakeEngine, slowly, whenever
 from tests.fake_engine import Seen as Asked
@@ -84,7 +73,9 @@ def test_killed_own_arm_keeps_what_came_and_asks_for_the_rest(engine: FakeEngine
 
     assert found.finished
     assert found.given_at_kill >= 90
+    assert found.kept is not None
     assert 0 < found.kept <= 180
+    assert found.asked_again is not None
     assert found.asked_again <= 2 * AT_ONCE
 
 
@@ -105,7 +96,7 @@ def test_killed_arm_that_ends_by_itself_is_not_waited_for(engine: FakeEngine, tm
 STARTS_AN_ARM = """
 import asyncio, sys
 from pathlib import Path
-from benchmarks.peers import Arm, start
+from benchmarks.peer_arms import Arm, start
 code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 async def main():
     process = await start(Arm("slow", (sys.executable, "-c", code), {}), Path(sys.argv[1]))
@@ -127,20 +118,33 @@ def test_start_arm_ends_with_the_benchmark_however_that_is_stopped(tmp_path: Pat
     assert psutil.wait_procs([arm], timeout=10)[1] == []
 
 
-def test_ratio_is_by_token_and_prefactory_is_one() -> None:
-    own = Timed("prefactory", 120, 4000, 40.0, 60.0, 100.0)
-    other = Timed("datatrove", 120, 5000, 100.0, 120.0, 50.0)
+def test_medians_compare_by_token_and_within_a_time() -> None:
+    def at(arm: str, pace: float) -> Timed:
+        return Timed(arm, 120, 4000, 40.0, 60.0, pace)
 
-    assert [ratio(one, [own, other]) for one in (own, other)] == [1.0, 2.0]
-    assert ratio(other, [other]) is None
+    times = [{"prefactory": at("prefactory", own), "b": at("b", other)} for own, other in ((9, 3), (8, 4), (4, 8))]
+
+    own, other = medians(["prefactory", "b"], times)
+
+    assert (own["tokens_per_s"], own["time_ratio"]) == (8, 1.0)
+    assert (other["tokens_per_s"], other["time_ratio"]) == (4, 2.0)
+    assert medians(["b"], [{"b": at("b", 3)}])[0]["time_ratio"] is None
+    assert medians(["c"], times) == []
 
 
-def test_table_has_a_row_for_each_arm_that_was_timed() -> None:
-    timed_row = {"arm": "a", "answers": 6, "tokens": 9, "stage_s": 1.0, "tokens_per_s": 9.0, "stage_ratio": 1.0}
-    kill_row = {"arm": "a", "given_at_kill": 3, "kept": 3, "asked_again": 1, "finished": True}
+def test_turned_arms_begin_with_another_one_each_time() -> None:
+    assert [turned("abc", by)[0] for by in range(4)] == ["a", "b", "c", "a"]
+    assert all(sorted(turned("abc", by)) == ["a", "b", "c"] for by in range(4))
 
-    assert table({"timed": [timed_row], "killed": [kill_row]}).row_count == 1
-    assert Seen().enough > Killed("a", 6, 3, 3, 1, True).wanted
+
+def test_table_has_a_row_for_each_arm_and_says_nothing_of_a_second_run_that_hung() -> None:
+    timed_row = {"arm": "a", "whole_s": 9.0}
+    median_row = {"arm": "a", "times": 1, "tokens_per_s": 9.0, "time_ratio": 1.0}
+    hung = asdict(Killed("a", 6, 3, None, None, finished=False))
+
+    shown = table({"timed": [timed_row], "median": [median_row], "killed": [hung]})
+
+    assert [list(column.cells) for column in shown.columns][-4:] == [["3"], ["-"], ["-"], ["False"]]
 
 
 def test_prompts_are_the_shipped_ones() -> None:
