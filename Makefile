@@ -9,7 +9,7 @@ run: setup
 
 # One process for each core; the real models in one of them, one after the other (tests/conftest.py).
 test: setup lint
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .

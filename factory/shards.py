@@ -38,7 +38,7 @@ from schemas.manifest import StageRecord
 from schemas.rows import Canary, Loop, Prompt, Reasked, Verdict
 from schemas.tables import Table
 
-CHECK_SECONDS = 20.0  # for one verifier on one answer
+CHECK_SECONDS = 20.0  # of CPU, for one verifier on one answer
 COST = "cost."  # how these notes of the verdicts' records begin
 LOT = "least_lot."  # how these notes of the prompts' record begin
 Free = Callable[[], None]
