@@ -133,7 +133,7 @@ def measure(prompts: int, shard_size: int, folder: Path, console: Console) -> di
     if "verify" in subprocess.run(prefactory("--help"), capture_output=True, text=True, check=True).stdout:
         run("verify", prefactory("verify", root))
     for name, sql in QUERIES.items():
-        run(name, prefactory("query", root, sql, "--json"))
+        run(name, prefactory("query", root, sql, "--format", "json"))
     run("run again", prefactory("run", recipe, "--plain"))
     (root / "round=0" / "_records" / f"verdicts-{(prompts - 1) // shard_size:05d}.json").unlink()
     door.first, started = None, time.monotonic()

@@ -6,7 +6,7 @@ folder is reached. `copy` is for SQL of our own.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,22 @@ import duckdb
 import pyarrow as pa
 
 from factory import store
+from factory.views import VIEWS
 from schemas.errors import Fixable, StorageError
 from schemas.tables import SCHEMAS, Table
 
+ROUND = "the round that the row is of: the part of the path"
+BATCH = 10_000  # rows in memory where an answer goes into a file
 SORTING = "2GB"  # of memory that an export may take, whatever its size
 _READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def write_catalog(path: Path, root: Path) -> None:
-    """`catalog.duckdb`: a view for each table over all rounds, with every column's comment. Replaced atomically."""
+    """`catalog.duckdb`: a view for each table over all rounds, and those of `factory.views`, with a comment for every column.
+
+    Replaced atomically.
+    """
     with store.writing(path) as temporary:
         try:
             with duckdb.connect(str(temporary)) as connection:
@@ -37,16 +43,24 @@ def write_catalog(path: Path, root: Path) -> None:
 
 def catalog_statements(root: Path) -> list[str]:
     """Views over the Parquet parts under `root`. A table without parts is an empty view with the right columns."""
+    columns = {
+        **{
+            table.value: {column.name: column.metadata[b"comment"].decode() for column in schema} | {"round": ROUND}
+            for table, schema in SCHEMAS.items()
+        },
+        **{view.name: view.columns for view in VIEWS},
+    }
     comments = [
-        f"COMMENT ON COLUMN {table}.{column.name} IS {literal(column.metadata[b'comment'].decode())}"
-        for table, schema in SCHEMAS.items()
-        for column in schema
+        f"COMMENT ON COLUMN {name}.{column} IS {literal(comment)}"
+        for name, own in columns.items()
+        for column, comment in own.items()
     ]
-    return views(root) + comments
+    return [*views(root), *comments, *(f"COMMENT ON VIEW {view.name} IS {literal(view.comment)}" for view in VIEWS)]
 
 
 def views(root: Path) -> list[str]:
-    return [f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}" for table, schema in SCHEMAS.items()]
+    tables = [f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}" for table, schema in SCHEMAS.items()]
+    return [*tables, *(f"CREATE OR REPLACE VIEW {view.name} AS {view.sql}" for view in VIEWS)]
 
 
 def _select(root: Path, table: Table, schema: pa.Schema) -> str:
@@ -103,26 +117,56 @@ def ask_all(root: Path, statements: Sequence[str]) -> list[Answer]:
 
 
 @contextmanager
+def asked_in_batches(root: Path, sql: str) -> Iterator[pa.RecordBatchReader]:
+    """The rows of the last statement as Arrow, a part of them in memory at a time. As `ask`; raises Fixable."""
+    with _tables(root) as connection:
+        _refuse_all_but_looks(connection, sql)
+        yield connection.sql(sql).to_arrow_reader(BATCH)
+
+
+@contextmanager
+def session(root: Path) -> Iterator[Callable[[str], Answer]]:
+    """For question after question over the same tables. What it yields is as `ask`, and raises Fixable."""
+    with _tables(root) as connection:
+
+        def one(sql: str) -> Answer:
+            with _explained():
+                return _asked(connection, sql, ())
+
+        yield one
+
+
+@contextmanager
 def _tables(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        try:
-            for statement in (*views(root), *_confinement(root)):
-                connection.execute(statement)
-            yield connection
-        except duckdb.Error as error:
-            raise Fixable(f"query: {' '.join(str(error).split())}") from error
-        except RecursionError:
-            raise Fixable("query: nested too deeply; write it flatter") from None
+    with duckdb.connect() as connection, _explained():
+        for statement in (*views(root), *_confinement(root)):
+            connection.execute(statement)
+        yield connection
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of DuckDB as one line. Raises Fixable."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise Fixable(f"query: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise Fixable("query: nested too deeply; write it flatter") from None
 
 
 def _asked(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> Answer:
-    asked = connection.extract_statements(sql)
-    if not asked:
-        return Answer((), ())
-    if not all(_only_looks(connection, statement.query) for statement in asked):
-        raise Fixable("query: only SELECT and its like are run here: the tables of a run are never written by hand")
+    _refuse_all_but_looks(connection, sql)
     cursor = connection.execute(sql, parameters)
     return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
+
+
+def _refuse_all_but_looks(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    asked = connection.extract_statements(sql)
+    if not asked:
+        raise Fixable('query: nothing is asked; for example "SELECT * FROM funnel"')
+    if not all(_only_looks(connection, statement.query) for statement in asked):
+        raise Fixable("query: only SELECT and its like are run here: the tables of a run are never written by hand")
 
 
 def _only_looks(connection: duckdb.DuckDBPyConnection, statement: str) -> bool:
@@ -131,8 +175,9 @@ def _only_looks(connection: duckdb.DuckDBPyConnection, statement: str) -> bool:
     Its type is not enough: EXPLAIN ANALYZE does what it explains, and a SELECT may begin WITH a COPY that writes.
     """
     explained = _EXPLAIN.fullmatch(statement.strip())
-    found = connection.execute("SELECT json_serialize_sql(?)", [explained[1] if explained else statement]).fetchone()
-    tree = json.loads(found[0]) if found else {"error": True}
+    serialized = connection.execute("SELECT json_serialize_sql(?)", [explained[1] if explained else statement])
+    ((found,),) = serialized.fetchall()
+    tree = json.loads(found)
     return not tree["error"] and {kind for kind in _kinds(tree) if kind.endswith("_NODE")} <= _READING
 
 

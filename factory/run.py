@@ -29,7 +29,7 @@ from factory.files import is_temporary, make_folder
 from factory.own_folder import refuse_foreign
 from factory.processes import clear_up
 from schemas.chat import Completion
-from schemas.errors import DriftError, SchemaError
+from schemas.errors import DriftError, Fixable, SchemaError
 from schemas.manifest import PartFile, RunManifest, StageRecord
 from schemas.recipe import Recipe
 from schemas.rows import Row
@@ -203,6 +203,13 @@ class RunFolder:
             raise SchemaError(
                 f"{self.manifest_path}: not a manifest; `prefactory run RECIPE` makes a new one"
             ) from error
+
+    def known(self) -> RunManifest:
+        """Raises Fixable where the folder is no run."""
+        manifest = self.manifest()
+        if manifest is None:
+            raise Fixable(f"{self.root}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
+        return manifest
 
     def write_manifest(self, manifest: RunManifest) -> None:
         store.write_text(self.manifest_path, manifest.model_dump_json(indent=1))

@@ -5,7 +5,6 @@ SIGTERM.
 """
 
 import json
-import math
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -16,7 +15,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory import queries
 from factory.figures import figures
 from factory.gate import Gate
 from factory.identity import Stage
@@ -30,6 +28,7 @@ from flows.judging import Runner
 from flows.loops import loops
 from flows.plain import PlainRunner
 from flows.planning import foresee
+from flows.query import query, sql
 from flows.round import gate_of, make_round
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
@@ -103,7 +102,7 @@ def plan(recipe: RecipePath, as_json: AsJson = False) -> None:
 @app.command()
 def status(run: RunPath, as_json: AsJson = False) -> None:
     """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
-    manifest = _manifest(run)
+    manifest = RunFolder(run).known()
     counted, max_tokens = figures(run), json.loads(manifest.identity["rollouts.max_tokens"])
     spent = read_spent(RunFolder(run).spent_path)
     if as_json:
@@ -121,38 +120,11 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
     show.show_spent(console, spent)
 
 
-@app.command()
-def query(
-    run: RunPath,
-    sql: Annotated[str, typer.Argument(help='for example "SELECT cause, count(*) FROM pairs GROUP BY ALL"')],
-    as_json: AsJson = False,
-) -> None:
-    """SQL over the tables: prompts, rollouts, verdicts, scorecards, pairs, dropped. Read-only."""
-    _manifest(run)
-    answer = queries.ask(run, sql)
-    if as_json:
-        rows = [dict(zip(answer.columns, map(_json_value, row), strict=True)) for row in answer.rows]
-        print(json.dumps(rows, default=str))
-    else:
-        show.show_answer(Console(), answer)
-
-
+app.command()(query)
+app.command()(sql)
 app.command()(loops)
 app.command()(verify)
 app.add_typer(judges, name="judges")
-
-
-def _json_value(value: object) -> object:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _manifest(root: Path) -> RunManifest:
-    """Raises Fixable where the folder is no run."""
-    manifest = RunFolder(root).manifest()
-    if manifest is None:
-        raise Fixable(f"{root}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
-    return manifest
 
 
 def _make(recipe: Recipe, last: Stage, *, plain: bool, wait: bool) -> None:
@@ -173,7 +145,7 @@ def _make(recipe: Recipe, last: Stage, *, plain: bool, wait: bool) -> None:
 def _again(recipe: Recipe, stage: Stage, *, wait: bool) -> None:
     """Redo a stage from what is stored; whatever it is made from must be there."""
     folder = RunFolder(run_folder(recipe))
-    _manifest(folder.root)
+    folder.known()
     with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         opened = open_run(recipe, progress, redone=Stage.BALANCE if stage is Stage.PAIRS else stage)
         if opened.work.pending(Stage.VERDICTS):

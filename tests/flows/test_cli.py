@@ -112,7 +112,9 @@ def test_status_query_and_plan_speak_json(prefactory: Command, write_recipe: Rec
     root = run_folder(read_recipe(path))
 
     status = strictly(prefactory("status", root, "--json").out)
-    rows = strictly(prefactory("query", root, "SELECT cause, count(*) AS n FROM pairs GROUP BY ALL", "--json").out)
+    rows = strictly(
+        prefactory("query", root, "SELECT cause, count(*) AS n FROM pairs GROUP BY ALL", "--format", "json").out
+    )
     plan = strictly(prefactory("plan", path, "--json").out)
 
     assert status["prompts"] == len(PROMPTS) == status["pairs"] + sum(status["dropped"].values())
@@ -151,9 +153,8 @@ def test_query_of_what_json_has_no_word_for_is_json_all_the_same(
     path = write_recipe()
     prefactory("sample", path)
 
-    ended = prefactory(
-        "query", run_folder(read_recipe(path)), "SELECT 'nan'::DOUBLE a, now() b, 'x'::BLOB c, 1.5::DECIMAL d", "--json"
-    )
+    sql = "SELECT 'nan'::DOUBLE a, now() b, 'x'::BLOB c, 1.5::DECIMAL d, ['inf'::DOUBLE] e"
+    ended = prefactory("query", run_folder(read_recipe(path)), sql, "--format", "json")
 
     assert ended.code == 0
     strictly(ended.out)

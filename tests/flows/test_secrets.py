@@ -134,7 +134,7 @@ def test_run_key_that_servers_say_back_is_in_nothing_that_is_left(
     fake_engine.faults = careless()
 
     ended = [command(tmp_path / "home", "run", path, *how), command(tmp_path / "home", "status", root)]
-    ended.append(command(tmp_path / "home", "query", root, "FROM rollouts", "--json"))
+    ended.append(command(tmp_path / "home", "query", root, "FROM rollouts", "--format", "json"))
 
     assert [one.code for one in ended] == [0] * len(ended), ended[0].err
     assert all(seen.headers["Authorization"] == f"Bearer {KEY}" for seen in fake_engine.seen)
