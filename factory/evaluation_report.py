@@ -34,10 +34,11 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`figures` of each checkpoint, the baseline first; `against` has one less."""
+    """`figures` of each checkpoint, the baseline first; `against` has one less. `trained`: prompts of the run, 0 before it."""
 
     figures: tuple[Figures, ...]
     against: tuple[Against, ...]
+    trained: int
 
 
 def report(found: Sequence[Evaluated], trained: Sequence[Prompt], bounds: Bounds) -> Report:
@@ -53,7 +54,7 @@ def report(found: Sequence[Evaluated], trained: Sequence[Prompt], bounds: Bounds
     against = tuple(
         _against(found[0], one, figures[0], own, ids, bounds) for one, own in zip(found[1:], figures[1:], strict=True)
     )
-    return Report(figures, against)
+    return Report(figures, against, len(trained))
 
 
 def _figures(one: Evaluated, prompts: Sequence[Prompt], left_out: int, seen: set[str]) -> Figures:

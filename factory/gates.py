@@ -11,6 +11,7 @@ from factory.comparing import Compared
 from factory.evaluation_figures import GREEDY, SAMPLED, Figures
 from schemas.evaluation import Bounds
 
+CHANCE = 0.05  # McNemar's p must be as low too: of a handful of changes the interval is too narrow
 UNMEASURED = "it was not measured; mend that, or set evaluation.bounds.{} to null"
 
 
@@ -51,7 +52,7 @@ def _sampled_loops(compared: Sequence[Compared], bound: float | None) -> Iterato
         return
     for one in compared:
         low, high = one.loops.interval
-        if one.decoding == SAMPLED and low > bound:
+        if one.decoding == SAMPLED and low > bound and one.loops.p_value <= CHANCE:
             yield Tripped(
                 "sampled_loops", f"sampled hard loops at {one.max_tokens} tokens went up by {low:.1%} to {high:.1%}"
             )
@@ -69,7 +70,7 @@ def _accuracy(compared: Sequence[Compared], bound: float | None) -> Iterator[Tri
         yield Tripped("accuracy", UNMEASURED.format("accuracy"))
     for one in last:
         low, high = one.accuracy.interval
-        if high < -bound:
+        if high < -bound and one.accuracy.p_value <= CHANCE:
             yield Tripped("accuracy", f"{one.decoding} answers are right less often, by {-high:.1%} to {-low:.1%}")
 
 

@@ -25,7 +25,6 @@ from flows.stopping import StopSignals
 from flows.terminal import progress_display
 from flows.waiting import Wait, turn
 from schemas.errors import Fixable
-from schemas.recipe import Recipe
 
 
 def evaluate_checkpoints(

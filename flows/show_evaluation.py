@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from factory.comparing import Compared, Wins
-from factory.evaluation_figures import GREEDY, AnswerFigures, Figures
+from factory.evaluation_figures import GREEDY, AnswerFigures
 from factory.evaluation_report import Against, Report
 from factory.paired import Paired, Rate
 from flows.show import clean, figure_table
@@ -32,7 +32,7 @@ def show_report(console: Console, whole: Report) -> None:
     first = whole.figures[0]
     if first.left_out:
         console.print(f"{first.left_out} prompts were left out: the run was trained on them, or nearly")
-    for line in _kinds(whole.figures):
+    for line in _kinds(whole):
         console.print(clean(line), highlight=False)
     for against in whole.against:
         console.print(clean(_verdict(against)), highlight=False)
@@ -95,15 +95,16 @@ _COMPARED: Sequence[tuple[str, Callable[[Compared], str]]] = (
 )
 
 
-def _kinds(figures: Sequence[Figures]) -> list[str]:
+def _kinds(whole: Report) -> list[str]:
     """Greedy hard loops at the largest cap by kind of prompt, those that were trained on first."""
     lines = []
-    for one in figures:
+    for one in whole.figures:
         last = one.at(GREEDY, max(answers.max_tokens for answers in one.answers))
-        for title, seen in (("seen in training", True), ("not seen in training", False)):
+        for title, seen in ((", kinds seen in training", True), (", kinds not seen in training", False)):
             if own := [kind for kind in last.kinds if kind.seen is seen]:
                 counted = ", ".join(f"{kind.source} {kind.hard.hits:g} of {kind.hard.of}" for kind in own)
-                lines.append(f"{one.checkpoint}: greedy hard loops at {last.max_tokens}, kinds {title}: {counted}")
+                of_what = title if whole.trained else ""
+                lines.append(f"{one.checkpoint}: greedy hard loops at {last.max_tokens}{of_what}: {counted}")
     return lines
 
 

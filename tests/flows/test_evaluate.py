@@ -14,7 +14,7 @@ from factory import store
 from factory.run import RunFolder
 from schemas.rows import Loop, Prompt, Rollout, Verdict
 from tests.conftest import Command, RecipeWriter
-from tests.fake_engine import CHAT, COMPLETIONS, DETOKENIZE, FakeEngine, dies_after
+from tests.fake_engine import COMPLETIONS, DETOKENIZE, Body, FakeEngine, dies_after
 
 HELD_OUT = (
     {"prompt": "[loops] What does a mill do?"},
@@ -45,10 +45,10 @@ def evaluated_recipe(write_recipe: RecipeWriter, **changes: object) -> Path:
     return write_recipe({"evaluation": section | changes})
 
 
-def document(prefactory: Command, *words: object) -> dict[str, object]:
+def document(prefactory: Command, *words: object) -> Body:
     ended = prefactory("evaluate", *words, "--json")
     assert ended.code == 0, ended.err
-    read: dict[str, object] = json.loads(ended.out)
+    read: Body = json.loads(ended.out)
     return read
 
 
@@ -58,7 +58,7 @@ def folder_of(recipe: Path) -> Path:
 
 
 def test_evaluate_one_checkpoint_counts_every_answer_at_every_cap(prefactory: Command, recipe: Path) -> None:
-    (figures,) = document(prefactory, recipe)["figures"]  # type: ignore[misc]
+    (figures,) = document(prefactory, recipe)["figures"]
     keys = [(one["decoding"], one["max_tokens"], one["answers"]) for one in figures["answers"]]
     assert keys == [("greedy", 60, 12), ("sampled", 60, 12), ("greedy", 300, 12), ("sampled", 300, 12)]
     for one in figures["answers"]:
@@ -70,7 +70,7 @@ def test_evaluate_one_checkpoint_counts_every_answer_at_every_cap(prefactory: Co
 
 
 def test_evaluate_prose_gives_the_perplexity_that_the_server_says(prefactory: Command, recipe: Path) -> None:
-    (figures,) = document(prefactory, recipe)["figures"]  # type: ignore[misc]
+    (figures,) = document(prefactory, recipe)["figures"]
     letters, blanks = len("It rained.") + len("Then the sun came out.") - 2, 1 + 4
     bits = (letters - blanks) + 2 * blanks
     assert figures["perplexity"] == pytest.approx(2 ** (bits / letters))
@@ -131,7 +131,7 @@ def test_evaluate_two_checkpoints_compares_the_second_with_the_first(
     prefactory: Command, recipe: Path, later: FakeEngine
 ) -> None:
     found = document(prefactory, recipe, "fake-model", f"later@{later.url}")
-    (against,) = found["against"]  # type: ignore[misc]
+    (against,) = found["against"]
     assert against["checkpoint"] == "later"
     assert len(against["compared"]) == 4
     for one in against["compared"]:
@@ -156,7 +156,7 @@ def test_evaluate_without_judging_asks_no_judge_and_shuts_the_gate_on_wins(
     recipe = evaluated_recipe(write_recipe, judged=False)
     found = document(prefactory, recipe, "fake-model", f"later@{later.url}")
     assert not any(seen.is_judging for seen in fake_engine.questions)
-    (against,) = found["against"]  # type: ignore[misc]
+    (against,) = found["against"]
     assert "win_rate" in {one["bound"] for one in against["tripped"]}
 
 
@@ -168,7 +168,7 @@ def test_evaluate_prompt_that_the_run_trained_on_counts_in_no_figure(
         "".join(json.dumps(row) + "\n" for row in ({"prompt": "Why is grass green?"}, HELD_OUT[0])), encoding="utf-8"
     )
     assert prefactory("rollout", recipe).code == 0
-    (figures,) = document(prefactory, recipe)["figures"]  # type: ignore[misc]
+    (figures,) = document(prefactory, recipe)["figures"]
     assert (figures["prompts"], figures["left_out"]) == (11, 1)
     assert {one["hard"]["of"] for one in figures["answers"]} == {11}
 
@@ -217,7 +217,7 @@ def test_evaluate_shows_one_table_with_where_the_answers_lie(
 
 def test_evaluate_stopped_loops_count_as_long_as_the_cap(prefactory: Command, write_recipe: RecipeWriter) -> None:
     recipe = evaluated_recipe(write_recipe, stop_loops=True)
-    (figures,) = document(prefactory, recipe)["figures"]  # type: ignore[misc]
+    (figures,) = document(prefactory, recipe)["figures"]
     rows = [row for row in RunFolder(folder_of(recipe)).read_rows(Rollout, 0) if row.slot == "greedy"]
     stopped = [row for row in rows if row.finish_reason == "repetition"]
     assert stopped
