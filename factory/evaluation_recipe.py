@@ -4,8 +4,10 @@ The rule that must not break: of two checkpoints' recipes everything is equal bu
 all: a seat that leaves its model out means the run's policy, whichever checkpoint is looked at.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from schemas.errors import RecipeError
 from schemas.evaluation import Evaluation
@@ -24,21 +26,23 @@ from schemas.recipe import (
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "evaluation"
 PROSE = SHIPPED / "prose.txt"
 ONE_SHARD = 1_000_000  # prompts: a held-out set is small, and its journal is as good a unit of resuming as a shard
+_SERVED = re.compile(r"(?P<name>[^@]+)@(?P<url>https?://[^@?#]+)")
 DIGITS = 16  # of the digest that names a checkpoint's folder
 
 
 def checkpoint_of(word: str, recipe: Recipe) -> ModelRef:
     """A folder, the shipped model's name, a hub id, or `NAME@URL` of a server that runs. Raises RecipeError.
 
-    The recipe's own policy, named by its model, is taken as the recipe has it.
+    The recipe's own policy, named by its model, is taken as the recipe has it. Its key goes to its own servers only.
     """
-    name, at, url = word.partition("@http")
     if word == recipe.policy.model:
         return recipe.policy
-    if word.startswith(("http://", "https://")) or (at and not name):
+    if served := _SERVED.fullmatch(word):
+        own = {urlsplit(url).netloc for url in recipe.policy.urls}
+        key = recipe.policy.api_key_env if urlsplit(served["url"]).netloc in own else None
+        return ModelRef(model=served["name"], urls=[served["url"]], api_key_env=key)
+    if "://" in word:
         raise RecipeError(f"checkpoint {word}: write NAME@URL, the name that the server knows its model by and its /v1")
-    if at:
-        return ModelRef(model=name, urls=[f"http{url}".rstrip("/")], api_key_env=recipe.policy.api_key_env)
     if word.startswith((".", "/", "~")) or Path(word).is_dir():
         folder = Path(word).expanduser()
         return ModelRef(model=str(folder.absolute()), trust_remote_code=recipe.policy.trust_remote_code)

@@ -105,6 +105,21 @@ def test_checkpoint_words_are_read_as_what_they_name(recipe: Recipe, tmp_path: P
     assert (served.model, served.urls) == ("later", ["http://127.0.0.1:8000/v1"])
 
 
+@pytest.mark.parametrize(("host", "key"), [("policy.example", "A_KEY"), ("elsewhere.example", None)])
+def test_checkpoint_policys_key_goes_to_the_policys_own_servers_only(
+    recipe: Recipe, host: str, key: str | None
+) -> None:
+    policy = ModelRef(model="m", urls=["https://policy.example/v1"], api_key_env="A_KEY")
+    found = checkpoint_of(f"later@https://{host}/v1", recipe.model_copy(update={"policy": policy}))
+    assert found.api_key_env == key
+
+
+@pytest.mark.parametrize("word", ["http://h/v1", "@http://h/v1", "m@ftp://h/v1", "m@http://name:word@h/v1"])
+def test_checkpoint_address_that_is_none_is_refused(recipe: Recipe, word: str) -> None:
+    with pytest.raises(RecipeError, match="NAME@URL"):
+        checkpoint_of(word, recipe)
+
+
 def test_passages_of_a_text_without_any_are_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text(" \n\n \n")

@@ -197,9 +197,15 @@ def test_evaluate_one_checkpoint_twice_is_refused(prefactory: Command, recipe: P
     assert not fake_engine.seen
 
 
-@pytest.mark.parametrize("word", ["http://127.0.0.1:9/v1", "@http://127.0.0.1:9/v1"])
-def test_evaluate_server_without_a_name_is_refused(prefactory: Command, recipe: Path, word: str) -> None:
-    assert "NAME@URL" in prefactory("evaluate", recipe, word).error
+def test_evaluate_server_without_a_name_is_refused(prefactory: Command, recipe: Path) -> None:
+    assert "NAME@URL" in prefactory("evaluate", recipe, "http://127.0.0.1:9/v1").error
+
+
+def test_evaluate_leaves_the_run_and_its_own_folder_such_that_verify_passes(prefactory: Command, recipe: Path) -> None:
+    assert prefactory("run", recipe, "--plain").code == 0
+    assert prefactory("evaluate", recipe).code == 0
+    assert prefactory("verify", recipe.parent / "runs" / "small").code == 0
+    assert prefactory("query", folder_of(recipe), "SELECT count(*) FROM rollouts").code == 0
 
 
 def test_evaluate_shows_one_table_with_where_the_answers_lie(
