@@ -41,7 +41,7 @@ def evaluated_recipe(write_recipe: RecipeWriter, **changes: object) -> Path:
     folder = write_recipe.folder
     (folder / "kept.jsonl").write_text("".join(json.dumps(row) + "\n" for row in HELD_OUT), encoding="utf-8")
     (folder / "prose.txt").write_text("It rained. \n\nThen the sun came out.\n", encoding="utf-8")
-    section = {"paths": ["kept.jsonl"], "prose": "prose.txt", "max_tokens": CAPS}
+    section = {"paths": ["kept.jsonl"], "prose": "prose.txt", "max_tokens": CAPS, "verifiers": []}
     return write_recipe({"evaluation": section | changes})
 
 
@@ -57,7 +57,10 @@ def folder_of(recipe: Path) -> Path:
     return root
 
 
-def test_evaluate_one_checkpoint_counts_every_answer_at_every_cap(prefactory: Command, recipe: Path) -> None:
+def test_evaluate_one_checkpoint_counts_every_answer_at_every_cap(
+    prefactory: Command, write_recipe: RecipeWriter
+) -> None:
+    recipe = evaluated_recipe(write_recipe, verifiers=["math_answer", "constraints"])
     (figures,) = document(prefactory, recipe)["figures"]
     keys = [(one["decoding"], one["max_tokens"], one["answers"]) for one in figures["answers"]]
     assert keys == [("greedy", 60, 12), ("sampled", 60, 12), ("greedy", 300, 12), ("sampled", 300, 12)]
