@@ -95,11 +95,9 @@ pairs = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.booleans(), 
 def test_compare_swapped_checkpoints_swap_wins_and_losses(
     drawn: list[tuple[int, int, bool, bool]],
 ) -> None:
-    sides = []
-    for side in (0, 1):
-        rows = [greedy(name, hard=one[2 + side]) for name, one in zip(IDS, drawn, strict=False)]
-        sides.append((rows, all_graded([one[side] for one in drawn])))
-    (first, graded_first), (second, graded_second) = sides
+    first = [greedy(name, hard=one[2]) for name, one in zip(IDS, drawn, strict=False)]
+    second = [greedy(name, hard=one[3]) for name, one in zip(IDS, drawn, strict=False)]
+    graded_first, graded_second = all_graded([one[0] for one in drawn]), all_graded([one[1] for one in drawn])
     there, back = (
         versus(first, second, (graded_first, graded_second)),
         versus(second, first, (graded_second, graded_first)),

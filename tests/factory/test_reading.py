@@ -14,7 +14,7 @@ SPELL = Request("s", (), Sampling(max_tokens=0, seed=0), task=Task.SPELL, token_
 
 
 def reply(*logprobs: dict[str, float] | None, ids: list[int] | None = None) -> bytes:
-    listed = [one and {token: {"logprob": value, "rank": 1} for token, value in one.items()} for one in logprobs]
+    listed = [one if one is None else {token: {"logprob": value} for token, value in one.items()} for one in logprobs]
     choice = {"text": "x", "prompt_logprobs": listed, "prompt_token_ids": ids}
     return json.dumps({"model": "m", "choices": [choice], "usage": {"prompt_tokens": 3}}).encode()
 
