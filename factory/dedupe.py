@@ -10,7 +10,7 @@ words of their own: `3 + 4` is not `3 * 4`.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from datasketch import MinHash, MinHashLSH
 
@@ -72,14 +72,31 @@ def near_duplicates(texts: Sequence[str], settings: NearDuplicates) -> frozenset
     index = _index(settings)
     kept: dict[int, MinHash] = {}
     dropped = set()
-    grams = (sorted(ngrams(text, settings.ngram)) for text in texts)
-    for number, sketch in enumerate(MinHash.generator(grams, num_perm=settings.permutations, seed=1)):
+    for number, sketch in enumerate(_sketches(texts, settings)):
         if any(sketch.jaccard(kept[other]) >= settings.threshold for other in index.query(sketch)):
             dropped.add(number)
         else:
             kept[number] = sketch
             index.insert(number, sketch)
     return frozenset(dropped)
+
+
+def near_any(texts: Sequence[str], references: Sequence[str], settings: NearDuplicates) -> frozenset[int]:
+    """Indices of the texts whose estimated similarity with any reference is at or above the threshold."""
+    index = _index(settings)
+    known = dict(enumerate(_sketches(references, settings)))
+    for number, sketch in known.items():
+        index.insert(number, sketch)
+    return frozenset(
+        number
+        for number, sketch in enumerate(_sketches(texts, settings))
+        if any(sketch.jaccard(known[other]) >= settings.threshold for other in index.query(sketch))
+    )
+
+
+def _sketches(texts: Sequence[str], settings: NearDuplicates) -> Iterator[MinHash]:
+    grams = (sorted(ngrams(text, settings.ngram)) for text in texts)
+    yield from MinHash.generator(grams, num_perm=settings.permutations, seed=1)
 
 
 def _index(settings: NearDuplicates) -> MinHashLSH:

@@ -29,6 +29,8 @@ Settle = Callable[[Completion], Completion]
 
 def at_most(request: Request) -> int:
     """More tokens than any tokenizer makes of a request and its answer: a token of text is one byte or more."""
+    if request.task is Task.SPELL:
+        return 0
     read = sum(len(message.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for message in request.messages)
     read += TEMPLATE_TOKENS + len((request.tools or "").encode("utf-8", "surrogatepass"))
     return read if request.task is Task.REWARD else read + request.sampling.max_tokens

@@ -23,7 +23,7 @@ from schemas.chat import Completion, Request
 from schemas.recipe import Jury, Pairing
 from schemas.rows import Canary, Confirmation, Prompt, Reasked, Rollout, Verdict, VerdictStatus
 
-R = TypeVar("R", Verdict, Confirmation)
+R = TypeVar("R", Rollout, Verdict, Confirmation)
 AGAIN = ":again"  # ends the id of the one request that is asked a second time
 
 

@@ -11,7 +11,7 @@ from schemas.errors import Fixable
 
 LOCK = ".lock"
 _MARKS = frozenset({LOCK, "manifest.json"})  # one of them lies in every run
-_BEFORE = "logs"  # what a probe of the judges leaves before there is a run
+_BEFORE = frozenset({"logs", "evaluation"})  # what a probe of the judges or an evaluation leaves before there is a run
 
 
 def refuse_foreign(root: Path) -> None:
@@ -21,7 +21,7 @@ def refuse_foreign(root: Path) -> None:
     """
     entries = list(root.iterdir()) if root.is_dir() else []
     names = {entry.name for entry in entries}
-    if names - {_BEFORE} and not names & _MARKS:
+    if names - _BEFORE and not names & _MARKS:
         raise Fixable(f"{root}: holds something that is no run; give the recipe another `name`")
     inner = (
         path for pattern in ("round=*/*", "round=*/_journal/*", "logs/*", "export/*") for path in root.glob(pattern)

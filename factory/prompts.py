@@ -171,7 +171,7 @@ def _distinct(prompts: list[Prompt], settings: NearDuplicates | None) -> list[Pr
         groups[(prompt.tools or "", *system)].append(prompt)
     dropped: set[str] = set()
     for group in groups.values():
-        near = near_duplicates([_text(prompt.messages) for prompt in group], settings)
+        near = near_duplicates([compared_text(prompt.messages) for prompt in group], settings)
         dropped |= {group[index].prompt_id for index in near}
     return [prompt for prompt in prompts if prompt.prompt_id not in dropped]
 
@@ -180,12 +180,12 @@ def _uncontaminated(kept: list[Prompt], prompts: Prompts) -> list[Prompt]:
     if prompts.decontaminate is None:
         return kept
     sources = [Source(path=path) for path in prompts.decontaminate.paths]
-    references = (_text(raw.messages) for source in sources for raw in read_source(source))
-    found = overlapping([_text(prompt.messages) for prompt in kept], references, prompts.decontaminate.ngram)
+    references = (compared_text(raw.messages) for source in sources for raw in read_source(source))
+    found = overlapping([compared_text(prompt.messages) for prompt in kept], references, prompts.decontaminate.ngram)
     return [prompt for index, prompt in enumerate(kept) if index not in found]
 
 
-def _text(messages: Iterable[Message]) -> str:
+def compared_text(messages: Iterable[Message]) -> str:
     """What two conversations are compared by: a system prompt says how to answer, not what is asked."""
     return "\n".join(message.content for message in messages if message.role is not Role.SYSTEM)
 

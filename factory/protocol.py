@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from factory.reading import READING, read_reading, reading_address, reading_body
 from schemas.chat import Completion, Message, Request, Role, Sampling, Task, TokenAlternative
 from schemas.errors import EngineRefused, EngineUnavailable
 
@@ -50,6 +51,8 @@ class Wire:
         """Where a request goes. vLLM's classification endpoint lies beside `/v1`, not under it."""
         if request.task is Task.REWARD:
             return f"{url.removesuffix('/v1')}/classify"
+        if request.task in READING:
+            return reading_address(url, request)
         return f"{url}/chat/completions"
 
     def body(self, request: Request) -> Body:
@@ -57,6 +60,8 @@ class Wire:
         if request.task is Task.REWARD:
             messages = [_message(message) for message in request.messages]
             return {"model": self.model, "messages": messages, "use_activation": False}
+        if request.task in READING:
+            return reading_body(self.model, request)
         sampling = request.sampling
         body: Body = {
             "model": self.model,
@@ -194,6 +199,10 @@ def read_reply(request: Request, content: bytes, answers_as: str | None = None) 
     """
     if request.task is Task.REWARD:
         return _read_reward(request.request_id, content, answers_as)
+    if request.task in READING:
+        completion, model = read_reading(request, content)
+        _refuse_another(model, answers_as)
+        return completion
     return read_completion(request.request_id, content, answers_as)
 
 

@@ -24,7 +24,7 @@ from schemas.recipe import Recipe
 from schemas.section import Section
 
 _KEY_MEND = "put the key into an environment variable, and write the variable's name as `api_key_env`"
-_NOT_IDENTITY = frozenset({"machine", "budget", "export", "name", "urls", "api_key_env"})
+_NOT_IDENTITY = frozenset({"machine", "budget", "export", "evaluation", "name", "urls", "api_key_env"})
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -137,6 +137,8 @@ class _Names:
                 | ("prompts", "decontaminate", "paths", int())
                 | ("jury", "judges", int(), "rubric")
                 | ("pairing", "weights")
+                | ("evaluation", "paths", int())
+                | ("evaluation", "prose")
             ):
                 return self._existing(text)
             case ("policy", "model") | ("jury", "judges", int(), "model", "model") if text.startswith(("./", "../")):

@@ -82,6 +82,14 @@ class RunFolder:
     def export_path(self, form: str) -> Path:
         return self.root / "export" / form
 
+    def measured_path(self, name: str) -> Path:
+        """Of a checkpoint's evaluation: what was worked out from its answers."""
+        return self.root / "measured" / name
+
+    def evaluation_path(self) -> Path:
+        """Where the evaluations of this run's checkpoints lie, each a run folder of its own."""
+        return self.root / "evaluation"
+
     def aside_path(self, at: datetime) -> Path:
         """Where a repair puts what it takes out."""
         return self.root / "aside" / f"{at:%Y%m%dT%H%M%S.%fZ}"

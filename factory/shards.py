@@ -6,7 +6,8 @@ journal. None knows who calls it, in which order, or whether a scheduler stands 
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from factory import store
@@ -123,7 +124,8 @@ async def hear_judges(
         return 0
     foreseen = int(work.record(Stage.ROLLOUTS, shard).notes["to_judge"]) * len(seats)
     desk = desk_of(work, Stage.VERDICTS, shard, foreseen, free)
-    await hear(await _cases(work, shard, checks), seats, court, desk)
+    with _vain_counted(work, shard, desk):
+        await hear(await _cases(work, shard, checks), seats, court, desk)
     return desk.sent
 
 
@@ -134,8 +136,18 @@ async def hear_judges_again(
     if work.finished(Stage.VERDICTS, shard):
         return 0
     desk = desk_of(work, Stage.VERDICTS, shard, free=free)
-    await hear_again(await _cases(work, shard, checks), seats, court, desk)
+    with _vain_counted(work, shard, desk):
+        await hear_again(await _cases(work, shard, checks), seats, court, desk)
     return desk.sent
+
+
+@contextmanager
+def _vain_counted(work: Work, shard: int, desk: Desk) -> Iterator[None]:
+    """The desk goes, and the verdicts' record is written at another one: what was tried in vain here is told there."""
+    try:
+        yield
+    finally:
+        work.vain.setdefault((Stage.VERDICTS, shard), Counter()).update(desk.faults)
 
 
 async def _cases(work: Work, shard: int, checks: CheckPool | None) -> tuple[Case, ...]:
@@ -181,6 +193,7 @@ async def write_verdicts(work: Work, shard: int, court: Court, checkers: CheckPo
         work.run.write_part(Table.REASKED, shard, reasked),
     ]
     met = Counter(kind for reply in kept.values() for kind in reply.faults)
+    met.update(work.vain.get((Stage.VERDICTS, shard), ()))
     costs = cost_notes(kept, court) | attempt_notes(len(kept), met)
     return work.close(Stage.VERDICTS, shard, began, outputs, requests=len(kept), notes=costs)
 

@@ -4,6 +4,7 @@ The rule that must not break: whether a shard is done is read from the run folde
 record that cannot be read is said so and counts as none. Only the holder of the folder's lock may have one of these at work.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +22,11 @@ from schemas.rows import Prompt, Rollout
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A run folder at work on a recipe. `identity` is everything that decides its data."""
+    """A run folder at work on a recipe. `identity` is everything that decides its data.
+
+    `vain` counts by shard what the attempts met whose requests got no answer at all. The journal has no line of those: a
+    kill between asking and the record forgets them.
+    """
 
     run: RunFolder
     recipe: Recipe
@@ -29,6 +34,7 @@ class Work:
     progress: Progress
     _records: dict[tuple[Stage, int], StageRecord | None] = field(default_factory=dict, repr=False, compare=False)
     _unreadable: set[tuple[Stage, int]] = field(default_factory=set, repr=False, compare=False)
+    vain: dict[tuple[Stage, int], Counter[str]] = field(default_factory=dict, repr=False, compare=False)
     _as_parts: dict[Stage, tuple[StageRecord, PartFile]] = field(default_factory=dict, repr=False, compare=False)
 
     def fingerprint(self, stage: Stage, shard: int) -> str:

@@ -23,6 +23,7 @@ from factory.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from factory.spending import read_spent
 from flows import show
+from flows.evaluate import evaluate_checkpoints
 from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
@@ -124,6 +125,7 @@ app.command()(query)
 app.command()(sql)
 app.command()(loops)
 app.command()(verify)
+app.command("evaluate")(evaluate_checkpoints)
 app.add_typer(judges, name="judges")
 
 

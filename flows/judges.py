@@ -4,7 +4,6 @@ Nothing here touches the rows of a run. Paid answers of a calibration are kept i
 a calibration that was cut off goes on where it stopped.
 """
 
-import asyncio
 import hashlib
 import json
 import sys
@@ -21,6 +20,7 @@ from factory.asking import Desk
 from factory.calibration import GoldPair, accuracies, ask_about_gold, read_gold
 from factory.engine import Engine
 from factory.engines import EngineRoom, digest_of, model_refs
+from factory.gate import Gate
 from factory.gold import Accuracy, weights_document
 from factory.judge_probe import JudgeProbe, probe_judge
 from factory.keys import key_names
@@ -29,9 +29,11 @@ from factory.progress import Progress
 from factory.recipe_file import read_recipe
 from factory.run import Journal, RunFolder, run_folder
 from factory.sources import shown_path
+from factory.spending import Spending
 from factory.store import write_text
 from flows.judging import panels
 from flows.show import figure_table
+from flows.stopping import StopSignals
 from flows.terminal import progress_display
 from flows.waiting import Wait, turn
 from judges.base import Judge
@@ -70,14 +72,21 @@ def probe(recipe: _RecipePath, as_json: _AsJson = False) -> None:
     """
     read = read_recipe(recipe)
     found: list[JudgeProbe] = []
-    with progress_display() as progress, tempfile.TemporaryDirectory(prefix="prefactory-probe-") as scratch:
+    with (
+        progress_display() as progress,
+        StopSignals(progress.say) as signals,
+        tempfile.TemporaryDirectory(prefix="prefactory-probe-") as scratch,
+    ):
 
         async def ask(panel: list[tuple[Judge, Engine, JudgeRef]]) -> None:
             for judge, engine, ref in panel:
                 desk = Desk(Journal(Path(scratch) / f"{judge.name}.jsonl"), lambda: None)
                 found.append(await probe_judge(judge, (ref.model or read.policy).model, engine, desk))
 
-        asyncio.run(_each_panel(read, jury_of(read), ask, progress))
+        gate = Gate(
+            read.budget, Spending(Path(scratch) / "spent.json")
+        )  # each probe has all of it: it is no part of the run
+        signals.run(_each_panel(read, jury_of(read), ask, progress, gate), gate)
     found.sort(key=lambda one: read.jury.seats.index(one.judge))
     if as_json:
         typer.echo(json.dumps([asdict(one) | {"interval": one.interval, "warnings": one.warnings()} for one in found]))
@@ -103,9 +112,10 @@ def calibrate(
     """How often each judge of a recipe names the better answer, and the weights that follow, for `pairing.weights`."""
     read, pairs = read_recipe(recipe), read_gold(gold, sample)
     target = out or recipe.with_name(f"{read.name}.weights.json")
-    with progress_display() as progress, turn(RunFolder(run_folder(read)), progress, wait=wait):
+    folder = RunFolder(run_folder(read))
+    with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         digest = hashlib.sha256(gold.read_bytes()).hexdigest()
-        found = _calibrated(read, digest, pairs, progress)
+        found = _calibrated(read, digest, pairs, progress, signals)
     if not any(one.pairs for one in found.values()):
         raise Fixable(f"{gold}: no judge scored both answers of any pair; `prefactory judges probe` shows why")
     write_text(target, weights_document(found))
@@ -115,8 +125,13 @@ def calibrate(
         _show_accuracies(Console(), found, target)
 
 
-def _calibrated(recipe: Recipe, gold: str, pairs: tuple[GoldPair, ...], progress: Progress) -> dict[str, Accuracy]:
-    """`gold` is the digest of the file: other answers to the same prompts are asked about anew."""
+def _calibrated(
+    recipe: Recipe, gold: str, pairs: tuple[GoldPair, ...], progress: Progress, signals: StopSignals
+) -> dict[str, Accuracy]:
+    """`gold` is the digest of the file: other answers to the same prompts are asked about anew.
+
+    What it costs counts in the run's own budget.
+    """
     jury = jury_of(recipe)
     models = {role: digest_of(ref, cache_folder(), progress) for role, ref in model_refs(recipe).items()}
     digests = [gold, *(f"{role} {digest}" for role, digest in models.items()), *(one.digest for one in jury.values())]
@@ -129,16 +144,18 @@ def _calibrated(recipe: Recipe, gold: str, pairs: tuple[GoldPair, ...], progress
     async def ask(panel: list[tuple[Judge, Engine, JudgeRef]]) -> None:
         await ask_about_gold(pairs, [(judge, engine) for judge, engine, _ in panel], desk)
 
-    asyncio.run(_each_panel(recipe, jury, ask, progress))
+    gate = Gate(recipe.budget, Spending(RunFolder(run_folder(recipe)).spent_path))
+    signals.run(_each_panel(recipe, jury, ask, progress, gate), gate)
     return accuracies(pairs, list(jury.values()), journal.kept)
 
 
-async def _each_panel(recipe: Recipe, jury: dict[str, Judge], ask: _Ask, progress: Progress) -> None:
+async def _each_panel(recipe: Recipe, jury: dict[str, Judge], ask: _Ask, progress: Progress, gate: Gate) -> None:
     """Give the judges that can be heard together to `ask`, panel by panel; a local server is started for each."""
     run, keys = RunFolder(run_folder(recipe)), key_names(recipe)
-    async with EngineRoom(run, recipe.machine, cache_folder(), progress, keys) as room:
+    async with gate.at_work(), EngineRoom(run, recipe.machine, cache_folder(), progress, keys, gate) as room:
         for panel in panels(recipe, recipe.jury.seats):
-            await ask([(jury[one.seat], await room.engine(one.model or recipe.policy), one) for one in panel])
+            engines = [await gate.unless_closed(room.engine(one.model or recipe.policy)) for one in panel]
+            await ask([(jury[one.seat], engine, one) for one, engine in zip(panel, engines, strict=True)])
 
 
 def _show_probes(console: Console, found: list[JudgeProbe]) -> None:

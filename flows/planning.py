@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 from factory.affording import budget_lines, needs
+from factory.engines import model_refs
 from factory.identity import Stage
+from factory.keys import key_names
 from factory.opening import jury_of
 from factory.progress import Silent
 from factory.prompts import collect
 from factory.recipe_file import changed_fields, identity
 from factory.rollouts import slots
 from factory.run import RunFolder, run_folder
+from factory.sources import shown, shown_path
 from factory.spending import read_spent
 from factory.work import Work
 from judges.registry import find_verifier
@@ -31,6 +34,9 @@ class Plan:
     shards_done: dict[str, int]
     changed: tuple[str, ...]  # what the run folder was made with, and would be refused for
     budget: tuple[str, ...]  # of each limit that the recipe sets, whether it is enough for what is left
+    files: tuple[str, ...]  # that are read, or the hub's data sets
+    addresses: tuple[str, ...]  # of servers that run already and are asked
+    keys: tuple[str, ...]  # names of the environment variables whose keys are sent
 
     def text(self) -> str:
         done = ", ".join(f"{stage} {count}" for stage, count in self.shards_done.items())
@@ -42,6 +48,9 @@ class Plan:
             f"{self.verdicts} judge calls at most, one token each",
             f"finished shards in the run folder: {done or 'none'}",
             *self.budget,
+            f"reads {', '.join(self.files)}",
+            f"asks {', '.join(self.addresses) or 'no server but those that it starts here'}",
+            f"sends the keys in {', '.join(self.keys)}" if self.keys else "sends no key",
         )
         return "\n".join(lines)
 
@@ -63,8 +72,23 @@ def foresee(recipe: Recipe) -> Plan:
         answer_tokens=rollouts * recipe.rollouts.max_tokens,
         shards_done=_done(recipe),
         changed=_changed(recipe),
+        files=tuple(_files(recipe)),
+        addresses=tuple(dict.fromkeys(url for ref in model_refs(recipe).values() for url in ref.urls)),
+        keys=tuple(sorted(key_names(recipe))),
         budget=tuple(budget_lines(recipe.budget, answering * to_answer + judging * to_judge, _spent(recipe))),
     )
+
+
+def _files(recipe: Recipe) -> list[str]:
+    """What the recipe names by a path, and the data sets that the hub is asked for."""
+    decontaminate = recipe.prompts.decontaminate
+    named = [
+        *(shown(source) for source in recipe.prompts.sources),
+        *(shown_path(path) for path in (decontaminate.paths if decontaminate else ())),
+        *(shown_path(seat.rubric) for seat in recipe.jury.judges if seat.rubric is not None),
+        *([shown_path(recipe.pairing.weights)] if recipe.pairing.weights else []),
+    ]
+    return list(dict.fromkeys(named))
 
 
 def _spent(recipe: Recipe) -> Spent:

@@ -53,6 +53,8 @@ class RepetitionDetection:
 class Task(StrEnum):
     CHAT = "chat"  # the model writes
     REWARD = "reward"  # the model is a reward model, and grades a whole conversation with one number
+    READ = "read"  # the model reads a text that stands in no conversation, and says how probable its tokens were
+    SPELL = "spell"  # the server writes token ids as text, and the model does nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Request:
     top_logprobs: int = 0  # alternatives to return for each generated token
     want_token_ids: bool = False
     task: Task = Task.CHAT
+    token_ids: tuple[int, ...] = ()  # that are to be spelt
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +100,6 @@ class Completion:
     cached_tokens: int | None = None  # of the prompt's, served from the prefix cache, where the server says so
     seconds: float | None = field(default=None, compare=False)  # of the attempt that came back, sending to whole reply
     reward: float | None = None  # of a reward model
+    logprob: float | None = None  # of a text that was read: the sum over `logprob_tokens` tokens, natural log
+    logprob_tokens: int | None = None
     faults: tuple[str, ...] = field(default=(), compare=False)  # what the attempts before this one met

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.engine_arguments import refusal
+from schemas.evaluation import Evaluation
 from schemas.section import Section
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
@@ -242,6 +243,7 @@ class Recipe(Section):
     jury: Jury
     pairing: Pairing = Pairing()
     export: Export = Export()
+    evaluation: Evaluation = Evaluation()
     budget: Budget = Budget()
     machine: Machine = Machine()
 

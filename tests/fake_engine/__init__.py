@@ -16,6 +16,8 @@ answers. The rule: the server is vLLM as far as the factory can see. What a weak
 from tests.fake_engine.faults import (
     CHAT,
     CLASSIFY,
+    COMPLETIONS,
+    DETOKENIZE,
     FAULTS,
     METRICS,
     MODELS,
@@ -69,10 +71,10 @@ from tests.fake_engine.process import Served, in_a_process
 from tests.fake_engine.server import FakeEngine
 
 __all__ = [  # noqa: RUF022  # by room, as above
-    "CHAT", "CLASSIFY", "FAULTS", "METRICS", "MODELS", "Dice", "Fault", "Script", "Seen", "always", "busy", "dies_after",
-    "drip", "empty_text", "error", "error_body", "first_tries", "hang", "html", "in_turn", "instead", "nan_logprobs",
-    "no_choices", "no_faults", "redirect", "reset", "reset_after", "reset_within", "slowly", "too_long", "too_long_body",
-    "truncated", "unknown_reason", "whenever", "wrong_model",
+    "CHAT", "CLASSIFY", "COMPLETIONS", "DETOKENIZE", "FAULTS", "METRICS", "MODELS", "Dice", "Fault", "Script", "Seen",
+    "always", "busy", "dies_after", "drip", "empty_text", "error", "error_body", "first_tries", "hang", "html", "in_turn",
+    "instead", "nan_logprobs", "no_choices", "no_faults", "redirect", "reset", "reset_after", "reset_within", "slowly",
+    "too_long", "too_long_body", "truncated", "unknown_reason", "whenever", "wrong_model",
     "END", "SHOWN", "UNITS", "VOCABULARY", "WORDS", "Body", "Manner", "Said", "better", "digits", "draw", "merit", "speak",
     "Served", "in_a_process", "FakeEngine",
 ]  # fmt: skip

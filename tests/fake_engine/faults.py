@@ -17,6 +17,7 @@ from aiohttp import web
 from tests.fake_engine.model import SHOWN, Body
 
 CHAT, MODELS, CLASSIFY, METRICS = "/v1/chat/completions", "/v1/models", "/classify", "/metrics"
+COMPLETIONS, DETOKENIZE = "/v1/completions", "/detokenize"
 
 
 @dataclass(frozen=True, slots=True)

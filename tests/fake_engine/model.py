@@ -120,6 +120,14 @@ def classified(model: str, messages: Sequence[Mapping[str, str]], tokens: int) -
     return {"object": "list", "model": model, "data": data, "usage": {"prompt_tokens": tokens, "completion_tokens": 0}}
 
 
+def read(model: str, text: str) -> Body:
+    """As vLLM says how probable each token of a text was: here 1 in 2, or 1 in 4 for a blank."""
+    likely = [{str(ord(letter)): {"logprob": -math.log(4 if letter == " " else 2), "rank": 1}} for letter in text[1:]]
+    choice = {"index": 0, "text": "r", "prompt_logprobs": [None, *likely], "prompt_token_ids": [*map(ord, text)]}
+    usage = {"prompt_tokens": len(text), "completion_tokens": 1}
+    return {"object": "text_completion", "model": model, "choices": [choice], "usage": usage}
+
+
 def digits(messages: Sequence[Mapping[str, str]]) -> dict[str, float]:
     """How likely each digit is: a bell around a mark that lies mostly in the answer, and a little in the judge's taste."""
     graded = re.search(r"Answer to grade: (.*)", messages[-1]["content"])

@@ -13,6 +13,8 @@ from factory.protocol import Ability
 from tests.fake_engine.faults import (
     CHAT,
     CLASSIFY,
+    COMPLETIONS,
+    DETOKENIZE,
     METRICS,
     MODELS,
     Script,
@@ -32,6 +34,7 @@ from tests.fake_engine.model import (
     held,
     is_pair,
     logprobs,
+    read,
     speak,
     template,
 )
@@ -94,6 +97,8 @@ class FakeEngine:
         app.router.add_get(MODELS, self._serve)
         app.router.add_post(CHAT, self._serve)
         app.router.add_post(CLASSIFY, self._serve)
+        app.router.add_post(COMPLETIONS, self._serve)
+        app.router.add_post(DETOKENIZE, self._serve)
         app.router.add_get(METRICS, self._load)
         for path, handler in extra.items():
             app.router.add_get(path, handler)
@@ -133,6 +138,10 @@ class FakeEngine:
     def _answer(self, seen: Seen) -> tuple[int, Body]:
         if seen.path == MODELS:
             return 200, {"object": "list", "data": [{"id": self.model, "object": "model"}]}
+        if seen.path == DETOKENIZE:
+            return 200, {"prompt": "".join(map(chr, seen.body["tokens"]))}
+        if seen.path == COMPLETIONS:
+            return 200, read(self.model, seen.body["prompt"])
         if seen.path not in (CHAT, CLASSIFY):
             return 200, {}
         if (seen.path == CLASSIFY) != self.rewards:

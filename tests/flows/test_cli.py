@@ -60,7 +60,20 @@ def test_cli_help_names_every_verb(prefactory: Command) -> None:
     ended = prefactory("--help")
 
     assert ended.code == 0
-    for verb in ("run", "sample", "rollout", "judge", "pair", "export", "plan", "status", "query", "loops", "judges"):
+    for verb in (
+        "run",
+        "sample",
+        "rollout",
+        "judge",
+        "pair",
+        "export",
+        "plan",
+        "status",
+        "query",
+        "loops",
+        "judges",
+        "evaluate",
+    ):
         assert f" {verb} " in ended.out
 
 
@@ -169,6 +182,21 @@ def test_plan_sends_nothing_and_writes_nothing(
 
     assert fake_engine.seen == []
     assert not run_folder(read_recipe(path)).exists()
+
+
+def test_plan_says_what_is_read_who_is_asked_and_which_keys_go_out(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGES_KEY", "a-value-that-nobody-sees")
+    model = {"model": "m", "urls": ["https://judges.example/v1"], "api_key_env": "JUDGES_KEY"}
+    judges = [{"judge": "clarity"}, {"judge": "correctness", "model": model}]
+    ended = prefactory("plan", write_recipe({"jury.judges": judges}))
+    said = " ".join(ended.out.split())
+    assert "prompts.jsonl" in said
+    assert f"asks {fake_engine.url}, https://judges.example/v1" in said
+    assert "sends the keys in JUDGES_KEY" in said
+    assert "nobody-sees" not in ended.out + ended.err
+    assert "sends no key" in prefactory("plan", write_recipe()).out
 
 
 def test_status_of_a_run_whose_prompts_are_gone_still_shows_it(

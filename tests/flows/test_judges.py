@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from factory.figures import TrustFigures, figures
 from flows.show import trust_lines
 from schemas.errors import SourceError
 from tests.conftest import Command, RecipeWriter
-from tests.fake_engine import CHAT, FakeEngine, empty_text, error, merit, whenever
+from tests.fake_engine import CHAT, FakeEngine, Fault, Seen, empty_text, error, merit, no_faults, slowly, whenever
 
 WORDS = ("rain", "moss", "slate", "copper", "willow", "harbour", "lantern", "thistle")
 ANSWERS = sorted(
@@ -171,3 +173,52 @@ def test_probe_server_that_is_gone_is_one_line(
     ended = prefactory("judges", "probe", write_recipe())
     assert ended.code == 2
     assert "401" in ended.error
+
+
+def judged(engine: FakeEngine) -> list[str]:
+    return [str(seen.body) for seen in engine.questions]
+
+
+def test_calibrate_stopped_by_a_signal_keeps_what_was_under_way_and_goes_on(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine, tmp_path: Path
+) -> None:
+    """The signal comes to this process while the twentieth question is answered."""
+
+    def script(_: Seen) -> Fault | None:
+        if len(fake_engine.questions) == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return slowly(0.3) if len(fake_engine.questions) >= 20 else None
+
+    fake_engine.faults = script
+    words = ("judges", "calibrate", write_recipe(), "--gold", gold_file(tmp_path, gold_rows()))
+    stopped = prefactory(*words)
+    assert (stopped.code, stopped.error.split(";")[0]) == (
+        143,
+        "stopped, and every answer that was under way is kept",
+    )
+    assert 20 <= len(judged(fake_engine)) < 3 * 2 * 28
+
+    fake_engine.faults = no_faults
+    assert prefactory(*words).code == 0
+    assert len(judged(fake_engine)) == len(set(judged(fake_engine))) == 3 * 2 * 28
+
+
+def test_calibrate_stops_where_the_runs_budget_does_and_goes_on_with_a_higher_one(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine, tmp_path: Path
+) -> None:
+    gold = gold_file(tmp_path, gold_rows())
+    spent = prefactory("judges", "calibrate", write_recipe({"budget.max_requests": 30}), "--gold", gold)
+    assert (spent.code, spent.error.split(":")[0]) == (2, "budget.max_requests")
+    assert len(judged(fake_engine)) == 30
+    assert prefactory("judges", "calibrate", write_recipe({"budget.max_requests": 168}), "--gold", gold).code == 0
+    assert len(judged(fake_engine)) == len(set(judged(fake_engine))) == 168
+
+
+def test_probe_stops_where_the_budget_does_and_counts_in_no_run(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine
+) -> None:
+    path = write_recipe({"budget.max_requests": 30})
+    for probes in (1, 2):
+        ended = prefactory("judges", "probe", path)
+        assert (ended.code, ended.error.split(":")[0]) == (2, "budget.max_requests")
+        assert len(judged(fake_engine)) == 30 * probes

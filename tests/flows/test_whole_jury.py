@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory import queries
+from factory.engine import TRIES
 from factory.identity import Stage
 from factory.opening import open_run
 from factory.progress import Silent
@@ -14,7 +15,7 @@ from factory.run import RunFolder, run_folder
 from flows.plain import PlainRunner
 from flows.round import make_round
 from tests.conftest import RecipeWriter
-from tests.fake_engine import FakeEngine, empty_text, whenever
+from tests.fake_engine import FakeEngine, empty_text, reset, whenever
 
 
 def make(path: Path, *, offline: bool = False) -> tuple[Path, int]:
@@ -114,3 +115,18 @@ def test_listwise_judges_spend_a_call_a_prompt(write_recipe: RecipeWriter) -> No
     calls = counted(root, "SELECT judge, sum(calls) FROM verdicts WHERE status = 'ok' GROUP BY ALL")
     (prompts,) = counted(root, "SELECT 'n', count(DISTINCT prompt_id) FROM verdicts WHERE status = 'ok'").values()
     assert calls == {"helpfulness": prompts, "clarity": prompts}
+
+
+def test_verdicts_record_counts_attempts_for_questions_that_nobody_ever_answered(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, unhurried: list[float]
+) -> None:
+    fake_engine.faults = whenever(
+        lambda seen: seen.is_judging and "number 3" in seen.asked and "how well one answer helps" in str(seen.body),
+        reset,
+    )
+    root, _ = make(write_recipe({"jury.verifiers": []}))
+    run = RunFolder(root)
+    notes = [record.notes for shard in range(run.shards()) if (record := run.record("verdicts", shard))]
+    asked = [seen for seen in fake_engine.questions if seen.is_judging]
+    assert sum(float(one["attempts"]) for one in notes) == len(asked)
+    assert sum(float(one.get("retries.cut_off", 0)) for one in notes) >= TRIES
