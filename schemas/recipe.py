@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.engine_arguments import refusal
 from schemas.evaluation import Evaluation
+from schemas.export import Export
 from schemas.section import Section
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
@@ -190,10 +191,6 @@ class Pairing(Section):
     weights: Path | None = None  # of the judges, as `prefactory judges calibrate` writes them; None: all alike
     rejected: Literal["worst", "hard_negative"] = "worst"  # or the best one that is clearly worse than the chosen
     loop_share: float | None = Field(default=None, gt=0, le=1)  # largest share of the pairs that a loop may make
-
-
-class Export(Section):
-    test_share: float = Field(default=0.1, ge=0, lt=1)
 
 
 class Budget(Section):
