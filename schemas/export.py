@@ -14,6 +14,16 @@ from schemas.section import Section
 class ExportFormat(StrEnum):
     TRL = "trl"
     TRL_TOKENS = "trl-tokens"
+    LLAMA_FACTORY = "llama-factory"
+    AXOLOTL = "axolotl"
+    OPENRLHF = "openrlhf"
+    NEMO_RL = "nemo-rl"
+    TORCHTUNE = "torchtune"
+    LEAP_FINETUNE = "leap-finetune"
+    SFT = "sft"
+    KTO = "kto"
+    FTPO = "ftpo"
+    GRPO = "grpo"
 
 
 class Export(Section):

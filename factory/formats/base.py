@@ -20,6 +20,39 @@ NO_IDS = (
     "OR chosen_token_ids = [] OR rejected_token_ids = []"
 )
 
+TRACED = "prompt_id, cause, rejected_trimmed, rejected_ended"  # beside what a trainer reads
+
+EMPTY_ANSWER = "empty_answer"
+TOOLS = "tools"
+TURNS = "turns"
+WHY = {
+    EMPTY_ANSWER: "a side without a word, which the loader would misread or refuse",
+    TOOLS: "the loader renders no tool declarations: it would train on another prompt than the one that was answered",
+    TURNS: "turns that the loader refuses: a system message in the middle, or two turns of one side in a row",
+}
+IS_EMPTY = r"NOT regexp_matches(chosen, '\S') OR NOT regexp_matches(rejected, '\S')"
+HAS_TOOLS = "tools IS NOT NULL"
+CLOSES = (
+    "The loader closes both sides with an end token, also where the rejected side was cut behind a loop's onset or ran into "
+    "the cap (`rejected_ended` is false there): it learns against an end that the model never wrote. The format `trl-tokens` "
+    "is without that."
+)
+
+
+def not_alternating(*asking: str) -> str:
+    """Turns that are not, after an optional system message, these roles and the assistant's by turns, ending with one of
+    these.
+    """
+    turns = "list_filter(messages, lambda m, i: i > 1 OR m.role <> 'system')"
+    roles = ", ".join(f"'{role}'" for role in asking)
+    fits = f"list_transform({turns}, lambda m, i: (i % 2 = 1 AND m.role IN ({roles})) OR (i % 2 = 0 AND m.role = 'assistant'))"
+    return f"len({turns}) % 2 = 0 OR NOT list_bool_and({fits})"
+
+
+def assistant(column: str) -> str:
+    """A side as one message, in SQL."""
+    return f"{{'role': 'assistant', 'content': {column}}}"
+
 
 class Files(StrEnum):
     """What a trainer reads: by the suffix of its files."""
