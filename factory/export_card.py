@@ -101,7 +101,7 @@ def shared_form(recipe: Recipe) -> str:
     shown = recipe.model_dump(
         mode="json",
         exclude_none=True,
-        exclude={"machine": True, "policy": ref, "jury": {"judges": {"__all__": {"model": ref}}}},
+        exclude={"machine": True, "grpo": True, "policy": ref, "jury": {"judges": {"__all__": {"model": ref}}}},
     )
     prompts = shown["prompts"]
     for source in prompts["sources"]:

@@ -28,6 +28,7 @@ from factory.run import RunFolder, run_folder
 from factory.spending import read_spent
 from flows import show
 from flows.evaluate import evaluate_checkpoints
+from flows.grpo import grpo
 from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
@@ -154,6 +155,7 @@ def query(
         show.show_answer(Console(), answer)
 
 
+app.command()(grpo)
 app.command()(loops)
 app.command()(verify)
 app.command("evaluate")(evaluate_checkpoints)

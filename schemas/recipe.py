@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from schemas.engine_arguments import refusal
 from schemas.evaluation import Evaluation
 from schemas.export import Export
+from schemas.grpo import Grpo
 from schemas.section import Section
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
@@ -241,6 +242,7 @@ class Recipe(Section):
     pairing: Pairing = Pairing()
     export: Export = Export()
     evaluation: Evaluation = Evaluation()
+    grpo: Grpo = Grpo()
     budget: Budget = Budget()
     machine: Machine = Machine()
 

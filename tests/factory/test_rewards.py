@@ -28,7 +28,7 @@ def said(text: object, role: str = "assistant") -> dict[str, object]:
 
 def reward(
     function: RewardFunction, completion: Conversation, ids: list[int], prompt: Conversation = "Is it so?"
-) -> float:
+) -> float | None:
     (value,) = function(prompts=[prompt], completions=[completion], completion_ids=[ids])
     return value
 
