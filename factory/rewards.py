@@ -49,7 +49,21 @@ class RewardFunction(Protocol):
     ) -> Sequence[float | None]: ...
 
 
-def loop_penalty(end_token_ids: int | Iterable[int], penalty: float = -1.0, soft: float = 0.5) -> RewardFunction:
+class Penalty(RewardFunction, Protocol):
+    """One that has something to say of every completion."""
+
+    def __call__(
+        self,
+        *,
+        prompts: Sequence[Conversation],
+        completions: Sequence[Conversation],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: object,
+    ) -> list[float]: ...
+
+
+def loop_penalty(end_token_ids: int | Iterable[int], penalty: float = -1.0, soft: float = 0.5) -> Penalty:
     """`penalty` for a hard loop, `soft` times `penalty` for a soft one, 0 for a clean answer.
 
     `end_token_ids` end a turn: the tokenizer's `eos_token_id`, and all of the generation config's where it has more.
@@ -71,7 +85,7 @@ def loop_penalty(end_token_ids: int | Iterable[int], penalty: float = -1.0, soft
     return _LoopPenalty(ends, _checked(penalty), soft)
 
 
-def repetition_penalty(ngram: int = 3, penalty: float = -1.0) -> RewardFunction:
+def repetition_penalty(ngram: int = 3, penalty: float = -1.0) -> Penalty:
     """(1 - different n-grams / n-grams) * `penalty`, and 0 for an answer that is too short to have one.
 
     After Yeo et al. (2025), "Demystifying Long Chain-of-Thought Reasoning in LLMs", appendix C.2 (arXiv 2502.03373).
