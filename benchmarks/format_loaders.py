@@ -64,7 +64,7 @@ def openrlhf(tokenizer: Any, _: str) -> Read:
     data = SimpleNamespace(apply_chat_template=True, tokenizer_chat_template=None, **keys)
     strategy = SimpleNamespace(args=SimpleNamespace(data=data))
     rows, answers = {}, []
-    for split, held in load_dataset(".").items():
+    for split, held in load_dataset(str(Path.cwd())).items():
         pairs = RewardDataset(held, tokenizer, 1024, strategy, is_dpo=True, num_processors=1)
         rows[split] = len(pairs)
         for chosen, _mask, rejected, _also, asked in (pairs[place] for place in range(len(pairs))):

@@ -43,7 +43,7 @@ PACKAGES: Mapping[ExportFormat, tuple[str, ...]] = {
     ExportFormat.AXOLOTL: ("axolotl", TORCH),
     ExportFormat.OPENRLHF: ("transformers", "datasets", "jsonlines", "pylatexenc", "sympy", "pyyaml", TORCH),
     ExportFormat.TORCHTUNE: ("torchtune", "torchao<0.14", "transformers", TORCH),
-    ExportFormat.LEAP_FINETUNE: ("datasets", "transformers", "pandas", "rich", "pyyaml", TORCH),
+    ExportFormat.LEAP_FINETUNE: ("datasets", "transformers", "pandas", "ray", "rich", "trl", "pyyaml", TORCH),
 }
 ALONE = {ExportFormat.OPENRLHF: "openrlhf"}  # without what it asks for: it wants a compiler for CUDA
 UNWANTED = ("torchvision", "torchaudio", "torchcodec", "bitsandbytes", "xformers", "gradio", "modelscope", "av")
