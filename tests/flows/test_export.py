@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from factory.identity import Stage
 from factory.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from factory.work import Stage
 from tests.conftest import Command, RecipeWriter
 from tests.runs import make
 
