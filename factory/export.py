@@ -1,35 +1,40 @@
-"""The pairs as a Hugging Face dataset folder in TRL's conversational preference format, with a card.
+"""The pairs as datasets that trainers load: one folder for each format, with a card.
 
-    <folder>/README.md            the card; its header tells `load_dataset` where the splits are
-    <folder>/data/<split>.parquet     for `datasets.load_dataset(folder)`
-    <folder>/dataset_dict.json, <split>/   for `datasets.load_from_disk(folder)`
+    <root>/export/<format>/README.md            the card; its header tells `load_dataset` where the splits are
+    <root>/export/<format>/data/<split>.parquet     for `datasets.load_dataset(folder)`
+    <root>/export/<format>/dataset_dict.json, <split>/   for `datasets.load_from_disk(folder)`
+    <root>/export/<format>/<split>.jsonl            in the formats of trainers that read JSON, in the place of these
 
-A prompt's split is a function of its id alone, so that no later round moves a test prompt into training.
+A prompt's split is a function of its id alone, so that no later round moves a test prompt into training. A folder is replaced
+only when the new one is whole, and every format that lies there is of the same pairs: one that was written before is written
+again with the others.
 """
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from factory import queries, store
+from factory.export_card import card
 from factory.figures import Figures, figures
 from factory.files import temporary_of
+from factory.formats import FORMATS
+from factory.formats.base import Files, Format, Written
+from factory.identity import Stage
 from factory.run import RunFolder
+from factory.work import Work, now
+from schemas.export import ExportFormat
 from schemas.manifest import PartFile, RunManifest
 from schemas.recipe import Recipe
 
-FORMAT = "trl"
-_ROWS = """
-SELECT pairs.messages AS prompt,
-       [{{'role': 'assistant', 'content': chosen}}] AS chosen,
-       [{{'role': 'assistant', 'content': rejected}}] AS rejected,
-       prompt_id, chosen_id, rejected_id, chosen_score, rejected_score, margin, agreement, cause,
-       rejected_trimmed, rejected_ended, source, prompts.tools AS tools
-FROM pairs JOIN prompts USING (prompt_id, round)
-WHERE ({test}) = {wanted}
-ORDER BY prompt_id, round
-"""
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A format's folder as the run's records name it; without a row there is none."""
+
+    outputs: list[PartFile]
+    left_out: Mapping[str, int]  # reason -> rows
 
 
 def is_test(prompt_id: str, share: float) -> bool:
@@ -38,46 +43,113 @@ def is_test(prompt_id: str, share: float) -> bool:
 
 
 def _test_sql(share: float) -> str:
-    return f"('0x' || prompt_id[1:8])::UBIGINT < {int(share * 2**32)}"
+    return f"('0x' || _prompt_id[1:8])::UBIGINT < {int(share * 2**32)}"
 
 
-def export(run: RunFolder, recipe: Recipe, manifest: RunManifest) -> list[PartFile]:
-    """Write the dataset and return its files; an older one is replaced only when the new one is whole.
+def unexported(work: Work) -> frozenset[ExportFormat]:
+    """What is to be written: what the recipe asks for, and what lies there of other pairs or another split."""
+    there = (name for name in ExportFormat if work.run.export_path(name).exists())
+    return frozenset({*work.recipe.export.formats, *there} - work.exported())
 
-    Without a pair there is nothing to load, and so no folder. Raises StorageError where it cannot be written.
-    """
+
+def export(work: Work, manifest: RunManifest) -> None:
+    """Write what is to be written, and the stage's record. Raises StorageError."""
+    began, todo, before = now(), unexported(work), work.found(Stage.EXPORT, 0)
+    there = work.exported()
+    files = [part for part in before.outputs if _is_of(work.run, part, there)] if before else []
+    notes: dict[str, float | str] = {
+        "test_share": work.recipe.export.test_share,
+        "formats": " ".join(name for name in ExportFormat if name in todo | there),
+    }
+    for name in (name for name in ExportFormat if name in there):
+        notes |= _left_out_notes(name, left_out_of(before.notes, name) if before else {})
+    for name in (name for name in ExportFormat if name in todo):
+        made = write_format(work.run, work.recipe, manifest, FORMATS[name])
+        files += made.outputs
+        notes |= _left_out_notes(name, made.left_out)
+    work.close(Stage.EXPORT, 0, began, files, notes=notes)
+
+
+def written_formats(notes: Mapping[str, float | str]) -> list[ExportFormat]:
+    """By the notes of the stage's record."""
+    return [name for name in ExportFormat if name in str(notes.get("formats", "")).split()]
+
+
+def _left_out_notes(name: ExportFormat, left_out: Mapping[str, int]) -> dict[str, int]:
+    return {f"left_out.{name}.{reason}": count for reason, count in left_out.items()}
+
+
+def left_out_of(notes: Mapping[str, float | str], name: ExportFormat) -> dict[str, int]:
+    """Reason -> rows that a format could not hold, by the notes of the stage's record."""
+    own = f"left_out.{name}."
+    return {key.removeprefix(own): int(count) for key, count in notes.items() if key.startswith(own)}
+
+
+def _is_of(run: RunFolder, part: PartFile, formats: frozenset[str]) -> bool:
+    return any((run.root / part.path).is_relative_to(run.export_path(name)) for name in formats)
+
+
+def write_format(run: RunFolder, recipe: Recipe, manifest: RunManifest, form: Format) -> Exported:
+    """Write one format; an older folder is replaced only when the new one is whole. Raises StorageError."""
     counted = figures(run.root)
-    if not counted.pairs:
-        shutil.rmtree(run.export_path(FORMAT), ignore_errors=True)
-        return []
-    target = run.export_path(FORMAT)
+    target = run.export_path(form.name)
     building = temporary_of(target)
     shutil.rmtree(building, ignore_errors=True)
     try:
-        splits = _write_splits(run, recipe, building)
-        (building / "README.md").write_text(card(recipe, manifest, counted, splits), encoding="utf-8")
+        written = _write_splits(run, recipe, form, building)
+        if written.rows:
+            _write_beside(recipe, manifest, counted, form, written, building)
         shutil.rmtree(target, ignore_errors=True)
-        building.replace(target)
+        if written.rows:
+            building.replace(target)
     except OSError as error:
         raise store.storage_error(target, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    counts = {target / "data" / f"{split}.parquet": rows for split, rows in splits.items()}
-    return [run.file(path, counts.get(path, 0)) for path in sorted(target.rglob("*")) if path.is_file()]
+    counts = {target / path: written.rows[split] for split, path in written.files.items()}
+    files = [run.file(path, counts.get(path, 0)) for path in sorted(target.rglob("*")) if path.is_file()]
+    return Exported(files, written.left_out)
 
 
-def _write_splits(run: RunFolder, recipe: Recipe, folder: Path) -> dict[str, int]:
-    """Rows by split; a split without rows is left out, since most loaders trip over an empty one."""
+def _write_splits(run: RunFolder, recipe: Recipe, form: Format, folder: Path) -> Written:
+    """A split without rows is left out, since most loaders trip over an empty one."""
     rows = {}
-    for split, wanted in (("train", False), ("test", True)):
-        sql = _ROWS.format(test=_test_sql(recipe.export.test_share), wanted=wanted)
-        path = folder / "data" / f"{split}.parquet"
-        rows[split] = queries.copy(run.root, sql, path)
+    for split, test in (("train", False), ("test", True)):
+        path = folder / form.path(split)
+        rows[split] = queries.copy(run.root, _split_sql(form, recipe.export.test_share, test), path)
         if not rows[split]:
             path.unlink()
     kept = {split: count for split, count in rows.items() if count}
-    _save_to_disk(folder, list(kept))
-    return kept
+    return Written({split: form.path(split) for split in kept}, kept, _left_out(run, form))
+
+
+def _split_sql(form: Format, share: float, wanted: bool) -> str:
+    return (
+        f"SELECT * EXCLUDE (_prompt_id, _round, _place, _left_out) FROM ({form.sql}) "
+        f"WHERE _left_out IS NULL AND ({_test_sql(share)}) = {wanted} ORDER BY _prompt_id, _round, _place"
+    )
+
+
+def rows_of(root: Path, form: Format) -> int:
+    """How many rows a format has of what lies in the tables. Raises Fixable."""
+    return int(str(queries.ask(root, f"SELECT count(*) FROM ({form.sql}) WHERE _left_out IS NULL").rows[0][0]))
+
+
+def _left_out(run: RunFolder, form: Format) -> dict[str, int]:
+    if not form.reasons:
+        return {}
+    sql = f"SELECT _left_out, count(*) FROM ({form.sql}) WHERE _left_out IS NOT NULL GROUP BY 1 ORDER BY 1"
+    return {str(reason): int(str(count)) for reason, count in queries.ask(run.root, sql).rows}
+
+
+def _write_beside(
+    recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, written: Written, folder: Path
+) -> None:
+    texts = {"README.md": card(recipe, manifest, counted, form, written), **form.beside(written)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    if form.files is Files.PARQUET:
+        _save_to_disk(folder, list(written.files))
 
 
 def _save_to_disk(folder: Path, splits: list[str]) -> None:
@@ -90,100 +162,3 @@ def _save_to_disk(folder: Path, splits: list[str]) -> None:
     }
     DatasetDict(loaded).save_to_disk(str(folder))
     shutil.rmtree(cache)
-
-
-def card(recipe: Recipe, manifest: RunManifest, counted: Figures, splits: dict[str, int]) -> str:
-    """The dataset card: front matter that the Hub reads, then what a stranger wants to know."""
-    header = {
-        "pretty_name": f"{recipe.name} preference pairs",
-        "tags": ["dpo", "preference", "prefactory", "trl"],
-        "task_categories": ["text-generation"],
-        "size_categories": [_size(counted.pairs)],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": f"data/{split}.parquet"} for split in splits],
-            }
-        ],
-    }
-    front = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n" + "\n".join(_body(recipe, manifest, counted, splits))
-
-
-def _size(pairs: int) -> str:
-    for bound, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
-        if pairs < bound:
-            return name
-    return "n>1M"
-
-
-def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, splits: dict[str, int]) -> list[str]:
-    dropped = ", ".join(f"{reason} {count}" for reason, count in counted.dropped.items()) or "none"
-    causes = ", ".join(f"{cause} {count}" for cause, count in counted.causes.items())
-    judges = ", ".join(f"{seat.seat} ({_called((seat.model or recipe.policy).model)})" for seat in recipe.jury.judges)
-    return [
-        f"# {recipe.name}\n",
-        f"Preference pairs whose two sides were both written by `{_called(recipe.policy.model)}`: each prompt was answered "
-        f"{len(recipe.rollouts.slots)} times sampled{' and once greedy' if recipe.rollouts.greedy else ''}, and the best "
-        "answer stands against the worst. An answer that fell into a doom loop is always the rejected one.\n",
-        "## Counts\n",
-        f"- {counted.prompts} prompts gave {counted.pairs} pairs ({causes}) and {counted.drops} drops ({dropped})",
-        f"- splits by prompt id: {', '.join(f'{split} {rows}' for split, rows in splits.items())}",
-        *_loop_lines(recipe, counted),
-        f"- judges: {judges}; verifiers: {', '.join(recipe.jury.verifiers) or 'none'}\n",
-        "## Columns\n",
-        "`prompt`, `chosen`, `rejected` are lists of messages, as TRL's DPOTrainer takes them. `cause` says what separates "
-        "the two sides (`loop`, `verifier`, `jury`); scores are in pooled within-prompt standard deviations, and NULL for "
-        "a loop, which no judge reads. `rejected_ended` is false where the rejected side was cut or ran into the cap: a "
-        "trainer should not close it with an end token.\n",
-        "## Use\n",
-        '```python\nimport datasets\npairs = datasets.load_dataset("FOLDER")   # or datasets.load_from_disk("FOLDER")\n```\n',
-        "## How it was made, and how to make it again\n",
-        f"`prefactory run recipe.yaml` with the recipe below. Weights: {_digests(manifest)}; detector version "
-        f"{manifest.provenance.detector}.\n",
-        f"```yaml\n{shared_form(recipe)}```\n",
-        "## Limits\n",
-        "A jury of language models has the tastes and blind spots of its judges; a small judge's opinion is close to "
-        "chance. Loop rates hold for the stated cap only: a longer one shows more loops. The sources of the prompts have "
-        "licences of their own.",
-    ]
-
-
-def _called(model: str) -> str:
-    """A model's name for strangers: of a local one its folder's."""
-    return Path(model).name if Path(model).is_absolute() else model
-
-
-def _loop_lines(recipe: Recipe, counted: Figures) -> list[str]:
-    lines = []
-    for slot in counted.slots:
-        low, high = slot.interval
-        rate = slot.hard / slot.answers if slot.answers else 0.0
-        lines.append(
-            f"- hard loops, {slot.decoding}: {slot.hard} of {slot.answers} answers ({rate:.1%}, 95% interval "
-            f"{low:.1%} to {high:.1%}) at max_tokens {recipe.rollouts.max_tokens}"
-        )
-    return lines
-
-
-def _digests(manifest: RunManifest) -> str:
-    return ", ".join(f"{name} `{digest[:16]}`" for name, digest in manifest.provenance.models.items())
-
-
-def shared_form(recipe: Recipe) -> str:
-    """The recipe as YAML for strangers: no folders, addresses, or names of keys, and nothing that only says how it ran."""
-    ref = {"urls", "api_key_env"}
-    shown = recipe.model_dump(
-        mode="json",
-        exclude_none=True,
-        exclude={"machine": True, "policy": ref, "jury": {"judges": {"__all__": {"model": ref}}}},
-    )
-    prompts = shown["prompts"]
-    for source in prompts["sources"]:
-        if "path" in source:
-            source["path"] = Path(source["path"]).name
-    if "decontaminate" in prompts:
-        prompts["decontaminate"]["paths"] = [Path(path).name for path in prompts["decontaminate"]["paths"]]
-    for model in [shown["policy"], *(seat["model"] for seat in shown["jury"]["judges"] if "model" in seat)]:
-        model["model"] = _called(model["model"])
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)

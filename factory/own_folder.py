@@ -24,7 +24,9 @@ def refuse_foreign(root: Path) -> None:
     if names - _BEFORE and not names & _MARKS:
         raise Fixable(f"{root}: holds something that is no run; give the recipe another `name`")
     inner = (
-        path for pattern in ("round=*/*", "round=*/_journal/*", "logs/*", "export/*") for path in root.glob(pattern)
+        path
+        for pattern in ("round=*/*", "round=*/_journal/*", "logs/*", "export/*", "grpo/*")
+        for path in root.glob(pattern)
     )
     for path in (*entries, *inner):
         if path.is_symlink():

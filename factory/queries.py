@@ -22,6 +22,7 @@ from schemas.tables import SCHEMAS, Table
 ROUND = "the round that the row is of: the part of the path"
 BATCH = 10_000  # rows in memory where an answer goes into a file
 SORTING = "2GB"  # of memory that an export may take, whatever its size
+_COPIED_AS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".jsonl": "FORMAT json"}
 _READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -193,14 +194,17 @@ def _kinds(tree: object) -> Iterator[str]:
 
 
 def copy(root: Path, sql: str, target: Path) -> int:
-    """Write what a query gives as one Parquet file, in flat memory. Returns the rows. Raises Fixable, StorageError."""
+    """Write what a query gives as one file, Parquet or `.jsonl`, in flat memory. Returns the rows.
+
+    Raises Fixable, StorageError.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
     with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
         for statement in views(root):
             connection.execute(statement)
         try:
-            copied = connection.execute(f"COPY ({sql}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)")
+            copied = connection.execute(f"COPY ({sql}) TO {literal(str(target))} ({_COPIED_AS[target.suffix]})")
         except duckdb.IOException as error:
             raise StorageError(f"{target}: cannot be written: {' '.join(str(error).split())}") from error
         row = copied.fetchone()

@@ -1,20 +1,29 @@
-"""The loop detector and an n-gram penalty as reward functions for RL, in the form that TRL's trainers call.
+"""Loop detector, n-gram penalty and verifiers as reward functions for RL, in the form that TRL's trainers call.
 
 The rule that must not break: a reward function takes keywords, ignores those that it does not know, and gives one
-number for each completion, in order. It holds nothing but its parameters, so that it can be pickled.
+number for each completion, in order, or None where it has nothing to say. It holds nothing but its parameters, so that it
+can be pickled.
 
 A trainer says nothing of how an answer ended, but its token ids keep the end-of-turn token, which the text lacks: an
 answer whose last id is none of `end_token_ids` ran into the cap. One that a stop string ended counts as capped, as it
 does in TRL's own `clipped_ratio`.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol
 
 from factory.loops import detect
-from schemas.rows import Loop
+from factory.rollouts import split_reasoning
+from factory.verifying import Check, CheckPool
+from judges.registry import find_verifier
+from schemas.chat import Message as ChatMessage
+from schemas.chat import Role
+from schemas.rows import Constraint, Loop, Prompt, Rollout, Verdict, VerdictStatus
 
 Message = Mapping[str, object]
 Conversation = str | Sequence[Message]  # TRL's standard form, and its conversational one
@@ -37,10 +46,24 @@ class RewardFunction(Protocol):
         completion_ids: Sequence[Sequence[int]] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns: object,
+    ) -> Sequence[float | None]: ...
+
+
+class Penalty(RewardFunction, Protocol):
+    """One that has something to say of every completion."""
+
+    def __call__(
+        self,
+        *,
+        prompts: Sequence[Conversation],
+        completions: Sequence[Conversation],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: object,
     ) -> list[float]: ...
 
 
-def loop_penalty(end_token_ids: int | Iterable[int], penalty: float = -1.0, soft: float = 0.5) -> RewardFunction:
+def loop_penalty(end_token_ids: int | Iterable[int], penalty: float = -1.0, soft: float = 0.5) -> Penalty:
     """`penalty` for a hard loop, `soft` times `penalty` for a soft one, 0 for a clean answer.
 
     `end_token_ids` end a turn: the tokenizer's `eos_token_id`, and all of the generation config's where it has more.
@@ -62,7 +85,7 @@ def loop_penalty(end_token_ids: int | Iterable[int], penalty: float = -1.0, soft
     return _LoopPenalty(ends, _checked(penalty), soft)
 
 
-def repetition_penalty(ngram: int = 3, penalty: float = -1.0) -> RewardFunction:
+def repetition_penalty(ngram: int = 3, penalty: float = -1.0) -> Penalty:
     """(1 - different n-grams / n-grams) * `penalty`, and 0 for an answer that is too short to have one.
 
     After Yeo et al. (2025), "Demystifying Long Chain-of-Thought Reasoning in LLMs", appendix C.2 (arXiv 2502.03373).
@@ -73,6 +96,60 @@ def repetition_penalty(ngram: int = 3, penalty: float = -1.0) -> RewardFunction:
     if ngram < 1:
         raise ValueError(f"ngram must be at least 1, not {ngram!r}")
     return _RepetitionPenalty(ngram, _checked(penalty))
+
+
+def verifier_reward(
+    verifier: str, passed: float = 1.0, failed: float = 0.0, *, timeout_s: float = 10.0, workers: int = 2
+) -> RewardFunction:
+    """`passed` or `failed` by a verifier's verdict, None where it has nothing to check or could not tell.
+
+    It reads the dataset's columns `answer`, `constraints` (structs of `id` and `kwargs`), `language` and `tools`, as the export
+    format `grpo` has them; what is not there is not checked. A leading <think> block is no part of the answer. Every check runs
+    in a process that is killed after `timeout_s` seconds, and such an answer gets None: TRL counts that as 0 in the sum of its
+    reward functions. Raises RecipeError for a name that no verifier has.
+    """
+    find_verifier(verifier)
+    return _VerifierReward(verifier, passed, failed, timeout_s, workers)
+
+
+@dataclass(frozen=True, slots=True)
+class _VerifierReward:
+    verifier: str
+    passed: float
+    failed: float
+    timeout_s: float
+    workers: int
+
+    @property
+    def __name__(self) -> str:
+        return self.verifier
+
+    def __call__(
+        self,
+        *,
+        prompts: Sequence[Conversation],
+        completions: Sequence[Conversation],
+        **columns: object,
+    ) -> list[float | None]:
+        checks = [
+            (self.verifier, _prompt(str(number), prompt, cells), _rollout(str(number), completion))
+            for number, (prompt, completion, cells) in enumerate(
+                zip(prompts, completions, _cells(columns, len(prompts)), strict=True)
+            )
+        ]
+        # In a thread of its own, since a notebook's may run an event loop already.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            verdicts = thread.submit(asyncio.run, self._verdicts(checks)).result()
+        return [self._reward(verdict) for verdict in verdicts]
+
+    async def _verdicts(self, checks: Sequence[Check]) -> tuple[Verdict, ...]:
+        async with CheckPool(self.workers, self.timeout_s) as pool:
+            return await pool.run(checks)
+
+    def _reward(self, verdict: Verdict) -> float | None:
+        if verdict.status is not VerdictStatus.OK or verdict.score is None:
+            return None
+        return self.passed if verdict.score else self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +241,47 @@ def _words(completion: Conversation) -> list[str]:
 def _repeated_share(answer: Sequence[Hashable], size: int) -> float:
     count = len(answer) - size + 1
     return 1 - len({tuple(answer[start : start + size]) for start in range(count)}) / count if count > 0 else 0.0
+
+
+def _cells(columns: Mapping[str, object], rows: int) -> list[dict[str, object]]:
+    """What a verifier may want of each row."""
+    wanted = {name: columns.get(name) for name in ("answer", "constraints", "language", "tools")}
+    lists = {name: value if isinstance(value, Sequence) else list(repeat(None, rows)) for name, value in wanted.items()}
+    return [{name: values[row] for name, values in lists.items()} for row in range(rows)]
+
+
+def _prompt(prompt_id: str, prompt: Conversation, cells: Mapping[str, object]) -> Prompt:
+    asked: Sequence[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    constraints = cells["constraints"]
+    return Prompt(
+        prompt_id=prompt_id,
+        source="",
+        messages=tuple(ChatMessage(Role(str(message["role"])), _content(message.get("content"))) for message in asked),
+        tools=_text(cells["tools"]),
+        answer=_text(cells["answer"]),
+        constraints=tuple(map(_constraint, constraints)) if isinstance(constraints, Sequence) else (),
+        language=_text(cells["language"]),
+    )
+
+
+def _text(cell: object) -> str | None:
+    return None if cell is None else str(cell)
+
+
+def _constraint(cell: Mapping[str, object]) -> Constraint:
+    return Constraint(str(cell["id"]), str(cell["kwargs"]))
+
+
+def _rollout(prompt_id: str, completion: Conversation) -> Rollout:
+    """The last turn of the policy, as far as a verifier looks at it."""
+    text = completion if isinstance(completion, str) else _last_words(completion)
+    return Rollout(
+        rollout_id=prompt_id, prompt_id=prompt_id, slot="", temperature=0.0, top_p=1.0, min_p=0.0, seed=0, model="",
+        model_digest="", text=split_reasoning(text)[1], reasoning=None, finish_reason=None, prompt_token_ids=None,
+        token_ids=None,
+    )  # fmt: skip
+
+
+def _last_words(completion: Sequence[Message]) -> str:
+    said = [message for message in completion if message.get("role", "assistant") == "assistant"]
+    return _content(said[-1].get("content")) if said else ""

@@ -1,6 +1,6 @@
 """A run folder's layout, and nothing else knows it.
 
-    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  aside/
+    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  grpo/  aside/
     <root>/round=0/<table>/part-00000.parquet
     <root>/round=0/_records/<stage>-00000.json      written last: where there is none, the part does not count
     <root>/round=0/_journal/<stage>-00000-<fingerprint>.jsonl   answers of a shard that is not finished yet
@@ -82,6 +82,10 @@ class RunFolder:
     def export_path(self, form: str) -> Path:
         return self.root / "export" / form
 
+    @property
+    def grpo_path(self) -> Path:
+        return self.root / "grpo"
+
     def measured_path(self, name: str) -> Path:
         """Of a checkpoint's evaluation: what was worked out from its answers."""
         return self.root / "measured" / name
@@ -121,7 +125,7 @@ class RunFolder:
         was finished has nothing left to say.
         """
         clear_up()
-        for folder in (self.root, self.root / "export", *self.root.glob("round=*/*")):
+        for folder in (self.root, self.root / "export", self.grpo_path, *self.root.glob("round=*/*")):
             for entry in os.scandir(folder) if folder.is_dir() else ():
                 if is_temporary(entry.name):
                     shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()

@@ -15,12 +15,16 @@ from enum import StrEnum
 from pathlib import Path
 
 from factory import store
+from factory.export import rows_of, written_formats
+from factory.formats import FORMATS
 from factory.identity import Stage
 from factory.laws import Broken, Law, broken, laws_of
-from factory.part_queries import Ask, catalog_counts, tables_over
+from factory.part_queries import Ask, Rows, catalog_counts, tables_over
+from factory.queries import literal
 from factory.run import RunFolder
 from factory.work import Work
 from schemas.errors import SchemaError
+from schemas.export import ExportFormat
 from schemas.manifest import PartFile, RunManifest, StageRecord
 from schemas.recipe import Recipe
 from schemas.tables import Table
@@ -238,21 +242,26 @@ class _Look:
             self.found.faults.append(Fault(Kind.ROWS, Stage.PROMPTS, 0, file, why))
 
     def _export(self, ask: Ask) -> None:
-        """Each pair is in the dataset once, and nothing else."""
+        """Each format has a row for each that it can hold, and nothing else."""
         record = self.work.record(Stage.EXPORT, 0)
-        files = [self.run.root / part.path for part in record.outputs if part.path.endswith(".parquet")]
-        rows = sum(part.rows for part in record.outputs if part.path.endswith(".parquet"))
-        named = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
-        exported = f"SELECT prompt_id, chosen_id, rejected_id FROM read_parquet([{named}])"
-        pairs = "SELECT prompt_id, chosen_id, rejected_id FROM pairs"
-        ((made,),) = ask("SELECT count(*) FROM pairs")
-        missing = ask(f"({pairs}) EXCEPT ({exported}) LIMIT 1") if files else []
-        if rows != made or missing:
-            name = self._name(self.run.record_path(Stage.EXPORT, 0))
-            why = f"the dataset has {rows} rows for {made} pairs" + (
-                f", not that of {missing[0][0]}" if missing else ""
-            )
-            self.found.faults.append(Fault(Kind.ROWS, Stage.EXPORT, 0, name, why))
+        for name in written_formats(record.notes):
+            folder = self.run.export_path(name)
+            files = [part for part in record.outputs if (self.run.root / part.path).is_relative_to(folder)]
+            rows, wanted = sum(part.rows for part in files), rows_of(self.run.root, FORMATS[name])
+            missing = self._missing(ask, name, [self.run.root / part.path for part in files if part.rows])
+            if rows != wanted or missing:
+                why = f"`{name}` has {rows} rows, and the tables hold {wanted} for it" + (
+                    f", not that of {missing[0][0]}" if missing else ""
+                )
+                file = self._name(self.run.record_path(Stage.EXPORT, 0))
+                self.found.faults.append(Fault(Kind.ROWS, Stage.EXPORT, 0, file, why))
+
+    def _missing(self, ask: Ask, name: ExportFormat, files: Sequence[Path]) -> Rows:
+        """A pair whose prompt is not in the dataset; asked where nothing may be left out."""
+        if FORMATS[name].reasons or not files:
+            return []
+        named = ", ".join(literal(str(path)) for path in files)
+        return ask(f"(SELECT prompt_id FROM pairs) EXCEPT (SELECT prompt_id FROM read_parquet([{named}])) LIMIT 1")
 
     def _roll_up(self) -> None:
         """Manifest and catalog are made from the rest, and must say the same."""

@@ -122,12 +122,19 @@ class Work:
         return [shard for shard in self.shards() if self.finished(stage, shard) is None]
 
     def nothing_left(self) -> bool:
-        """Whether every stage is finished, and the export is of these pairs and this split."""
-        return len(self.shards()) > 0 and not self.pending(Stage.PAIRS) and self.exported()
+        """Whether every stage is finished, and the exports are of these pairs and this split."""
+        return (
+            len(self.shards()) > 0
+            and not self.pending(Stage.PAIRS)
+            and self.exported().issuperset(self.recipe.export.formats)
+        )
 
-    def exported(self) -> bool:
+    def exported(self) -> frozenset[str]:
+        """The formats that lie there, of these pairs and this split."""
         record = self.finished(Stage.EXPORT, 0)
-        return record is not None and record.notes["test_share"] == self.recipe.export.test_share
+        if record is None or record.notes["test_share"] != self.recipe.export.test_share:
+            return frozenset()
+        return frozenset(str(record.notes.get("formats", "")).split())
 
     def read_case(self, shard: int) -> tuple[Case, ...]:
         """Without token ids: what judges read, and what is counted of it."""

@@ -6,7 +6,7 @@ SIGTERM.
 
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from factory.export import left_out_of
 from factory.figures import figures
+from factory.formats import FORMATS
 from factory.gate import Gate
 from factory.identity import Stage
 from factory.opening import Opened, open_run
@@ -24,6 +26,7 @@ from factory.run import RunFolder, run_folder
 from factory.spending import read_spent
 from flows import show
 from flows.evaluate import evaluate_checkpoints
+from flows.grpo import grpo
 from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
@@ -36,6 +39,7 @@ from flows.terminal import progress_display
 from flows.verify import verify
 from flows.waiting import Wait, turn
 from schemas.errors import FactoryError, Fixable, Stopped, Transient
+from schemas.export import ExportFormat
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
 
@@ -85,9 +89,22 @@ def pair(recipe: RecipePath, wait: Wait = False) -> None:
 
 
 @app.command()
-def export(recipe: RecipePath, wait: Wait = False) -> None:
-    """Write the dataset again from the stored pairs. Needs no model."""
-    _again(read_recipe(recipe), Stage.EXPORT, wait=wait)
+def export(
+    recipe: RecipePath,
+    form: Annotated[
+        list[ExportFormat] | None,
+        typer.Option(
+            "--format", help="for which trainer; may be given again. Without it: the recipe's `export.formats`"
+        ),
+    ] = None,
+    wait: Wait = False,
+) -> None:
+    """Write the stored pairs as a dataset for a trainer. Needs no model; other formats that lie there are kept up to date."""
+    wanted = read_recipe(recipe)
+    if form:
+        written = wanted.export.model_copy(update={"formats": list(dict.fromkeys(form))})
+        wanted = wanted.model_copy(update={"export": written})
+    _again(wanted, Stage.EXPORT, wait=wait)
 
 
 @app.command()
@@ -123,6 +140,7 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 
 app.command()(query)
 app.command()(sql)
+app.command()(grpo)
 app.command()(loops)
 app.command()(verify)
 app.command("evaluate")(evaluate_checkpoints)
@@ -185,14 +203,25 @@ def _report(opened: Opened, manifest: RunManifest, sent: int, last: Stage) -> No
     show.show_seconds(console, manifest)
     shown = _shorter(root)
     lines = [f"Requests sent: {sent}" + (" (everything was there)" if sent == 0 else ""), f"Run folder: {shown}"]
-    dataset = opened.work.run.export_path("trl")
-    if last is Stage.EXPORT and dataset.exists():
+    if last is Stage.EXPORT:
         lines += [
-            f"Dataset: {_shorter(dataset)}  (datasets.load_dataset, or load_from_disk)",
+            *(line for name in opened.work.recipe.export.formats for line in _dataset_lines(opened, name)),
             f"Look:    prefactory status {shown}",
             f'         prefactory query {shown} "SELECT cause, count(*) FROM pairs GROUP BY ALL"',
         ]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _dataset_lines(opened: Opened, name: ExportFormat) -> Iterator[str]:
+    """Where a dataset lies, and what it could not hold."""
+    form, folder = FORMATS[name], opened.work.run.export_path(name)
+    record = opened.work.record(Stage.EXPORT, 0)
+    if folder.exists():
+        yield f"Dataset: {_shorter(folder)}  (for {form.what})"
+    else:
+        yield f"No dataset for `{name}`: there is nothing to write"
+    for reason, count in left_out_of(record.notes, name).items():
+        yield f"         left out: {count} ({form.reasons[reason]})"
 
 
 def _shorter(path: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from factory import deciding, queries, shards
 from factory.engine import Engine
 from factory.engines import EngineRoom, refuse_what_is_ignored
-from factory.export import export
+from factory.export import export, unexported
 from factory.figures import tally
 from factory.gate import Gate
 from factory.identity import Stage
@@ -151,13 +151,9 @@ class Round:
         deciding.write_pairs(self.work, shard, self.opened.bench)
 
     def _export(self, manifest: RunManifest) -> None:
-        if self.work.exported():
-            return
-        began = now()
-        with self.phases.timed("export"):
-            outputs = export(self.work.run, self.recipe, manifest)
-        notes = {"test_share": self.recipe.export.test_share}
-        self.work.close(Stage.EXPORT, 0, began, outputs, notes=notes)
+        if unexported(self.work):
+            with self.phases.timed("export"):
+                export(self.work, manifest)
 
     def _roll_up(self) -> RunManifest:
         """Bring manifest and catalog up to what lies on disk."""

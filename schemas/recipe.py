@@ -11,6 +11,8 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.engine_arguments import refusal
 from schemas.evaluation import Evaluation
+from schemas.export import Export
+from schemas.grpo import Grpo
 from schemas.section import Section
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
@@ -192,10 +194,6 @@ class Pairing(Section):
     loop_share: float | None = Field(default=None, gt=0, le=1)  # largest share of the pairs that a loop may make
 
 
-class Export(Section):
-    test_share: float = Field(default=0.1, ge=0, lt=1)
-
-
 class Budget(Section):
     """What a run may cost, over all its starts. Where a limit is reached it stops clean, and a higher one goes on.
 
@@ -244,6 +242,7 @@ class Recipe(Section):
     pairing: Pairing = Pairing()
     export: Export = Export()
     evaluation: Evaluation = Evaluation()
+    grpo: Grpo = Grpo()
     budget: Budget = Budget()
     machine: Machine = Machine()
 

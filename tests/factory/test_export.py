@@ -12,11 +12,15 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from factory import queries, store
-from factory.export import card, export, is_test, shared_form
+from factory.export import is_test, write_format
+from factory.export_card import card, shared_form
 from factory.figures import figures
+from factory.formats import FORMATS
+from factory.formats.base import Written
 from factory.run import RunFolder
 from schemas.chat import Message, Role
 from schemas.errors import StorageError
+from schemas.export import ExportFormat
 from schemas.manifest import Provenance, RunManifest
 from schemas.recipe import Recipe
 from schemas.rows import Cause, Pair, Prompt
@@ -87,7 +91,7 @@ def a_run(root: Path, pairs: list[Pair], round_: int = 0) -> RunFolder:
 
 def exported(run: RunFolder, recipe: Recipe) -> Path:
     """The dataset's folder."""
-    export(run, recipe, a_manifest())
+    write_format(run, recipe, a_manifest(), FORMATS[ExportFormat.TRL])
     return run.export_path("trl")
 
 
@@ -213,7 +217,7 @@ def test_is_test_is_what_the_written_splits_are_cut_by(
 def test_export_names_its_files_with_their_sums(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", PAIRS)
 
-    files = export(run, a_recipe(), a_manifest())
+    files = write_format(run, a_recipe(), a_manifest(), FORMATS[ExportFormat.TRL]).outputs
 
     there = {
         path.relative_to(run.root).as_posix() for path in (run.root / "export" / "trl").rglob("*") if path.is_file()
@@ -228,7 +232,7 @@ def test_export_without_a_pair_leaves_no_dataset_of_before(tmp_path: Path) -> No
     folder = exported(a_run(tmp_path / "run", PAIRS), a_recipe())
     run = a_run(tmp_path / "run", [])
 
-    assert export(run, a_recipe(), a_manifest()) == []
+    assert write_format(run, a_recipe(), a_manifest(), FORMATS[ExportFormat.TRL]).outputs == []
     assert not folder.exists()
 
 
@@ -259,7 +263,8 @@ def test_export_holds_nothing_but_the_dataset(folder: Path) -> None:
 
 def a_card(tmp_path: Path, recipe: Recipe) -> str:
     run = a_run(tmp_path / "run", PAIRS)
-    return card(recipe, a_manifest(), figures(run.root), {"train": 12, "test": 8})
+    written = Written({"train": "data/train.parquet"}, {"train": 12}, {})
+    return card(recipe, a_manifest(), figures(run.root), FORMATS[ExportFormat.TRL], written)
 
 
 def test_card_front_matter_is_what_the_hub_reads(folder: Path) -> None:

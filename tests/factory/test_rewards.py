@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.rewards import Conversation, RewardFunction, loop_penalty, repetition_penalty
+from factory.rewards import Conversation, Penalty, loop_penalty, repetition_penalty
 
 END = 2
 ENDED, CAPPED = [5, 6, 7, END], [5, 6, 7]
@@ -26,9 +26,7 @@ def said(text: object, role: str = "assistant") -> dict[str, object]:
     return {"role": role, "content": text}
 
 
-def reward(
-    function: RewardFunction, completion: Conversation, ids: list[int], prompt: Conversation = "Is it so?"
-) -> float:
+def reward(function: Penalty, completion: Conversation, ids: list[int], prompt: Conversation = "Is it so?") -> float:
     (value,) = function(prompts=[prompt], completions=[completion], completion_ids=[ids])
     return value
 
@@ -202,7 +200,7 @@ def test_repetition_penalty_ngram_without_a_token_is_refused(ngram: int) -> None
 
 
 @pytest.mark.parametrize("function", [loop_penalty([END, 9], -2.0, 0.1), repetition_penalty(4, -0.5)])
-def test_rewards_survive_pickling(function: RewardFunction) -> None:
+def test_rewards_survive_pickling(function: Penalty) -> None:
     """A trainer may score in a process of its own."""
     assert pickle.loads(pickle.dumps(function)) == function
 
@@ -286,7 +284,7 @@ class Recorder:
 
 
 def one_step(
-    folder: Path, prompt: Conversation, rewards: list[RewardFunction | Recorder], mask_truncated: bool
+    folder: Path, prompt: Conversation, rewards: list[Penalty | Recorder], mask_truncated: bool
 ) -> dict[str, float]:
     """The metrics of one step of GRPO."""
     from datasets import Dataset

@@ -1,0 +1,94 @@
+"""Runs the GRPO example as a process of its own, on the prompts of a run's export.
+
+The rule that must not break: nothing here imports torch, and a training that did not end well leaves no result.
+"""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from factory import store
+from factory.files import make_folder
+from factory.gate import Gate
+from factory.guard import guarded
+from factory.keys import keyless
+from factory.models import LocalModel
+from factory.run import RunFolder
+from factory.server import last_words
+from judges.registry import find_verifier
+from schemas.errors import Fixable
+from schemas.export import ExportFormat
+from schemas.grpo import GrpoPlan, GrpoResult
+from schemas.recipe import Recipe
+
+PLAN, RESULT, CHECKPOINT = "plan.json", "result.json", "checkpoint"
+
+
+def plan_grpo(run: RunFolder, recipe: Recipe, model: LocalModel) -> GrpoPlan:
+    """Raises Fixable where the prompts are not there, RecipeError for a verifier that is none."""
+    prompts = run.export_path(ExportFormat.GRPO) / "data" / "train.parquet"
+    if not prompts.is_file():
+        raise Fixable(f"{prompts}: not there; `prefactory export RECIPE --format grpo` writes the prompts")
+    grpo = recipe.grpo.settled(recipe.seed, recipe.jury.verifiers)
+    for name in grpo.verifiers or ():
+        find_verifier(name)
+    return GrpoPlan(
+        grpo=grpo,
+        model=model.folder,
+        model_digest=model.digest,
+        prompts=prompts,
+        folder=run.grpo_path,
+        threads=recipe.machine.threads,
+        trust_remote_code=recipe.policy.trust_remote_code,
+    )
+
+
+async def train_grpo(
+    plan: GrpoPlan, log: Path, say: Callable[[str], None], gate: Gate, withheld: Collection[str] = ()
+) -> GrpoResult:
+    """From the beginning, whatever lies there. `withheld`: environment variables that the process must not see.
+
+    Raises Fixable where it ends badly, StorageError, and what the gate was closed for.
+    """
+    (plan.folder / RESULT).unlink(missing_ok=True)
+    store.write_text(plan.folder / PLAN, plan.model_dump_json(indent=1))
+    make_folder(log.parent)
+    with log.open("ab") as sink:
+        offset = sink.tell()
+        command = [sys.executable, "-P", "-m", "factory.training.grpo", str(plan.folder / PLAN)]
+        process = await asyncio.create_subprocess_exec(
+            *guarded(command),
+            stdin=PIPE,
+            stdout=sink,
+            stderr=sink,
+            env=_environment(plan, withheld),
+            start_new_session=True,  # Ctrl-C is ours to handle: it must not reach the trainer behind our back
+        )
+        say(f"GRPO: {plan.grpo.steps} steps (log: {log})")
+        try:
+            code = await gate.unless_closed(process.wait())
+        finally:
+            assert process.stdin is not None, "it is piped"
+            process.stdin.close()  # the guard sees it and clears up
+            await process.wait()
+    if code:
+        said = last_words(log.read_bytes()[offset:].decode(errors="replace"))
+        raise Fixable(f"GRPO ended with code {code}: {said} (log: {log})")
+    return GrpoResult.model_validate_json((plan.folder / RESULT).read_bytes())
+
+
+def _environment(plan: GrpoPlan, withheld: Collection[str]) -> dict[str, str]:
+    env = keyless(os.environ, withheld) | {
+        "HF_HUB_OFFLINE": "1",  # the weights are here already
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if plan.threads is not None:
+        env["OMP_NUM_THREADS"] = str(plan.threads)
+    if plan.grpo.device == "cpu":
+        env["CUDA_VISIBLE_DEVICES"] = ""
+    return env

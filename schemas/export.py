@@ -1,0 +1,38 @@
+"""What a run's pairs are written as, for whose trainer.
+
+The rule that must not break: a name here is the name of the folder under `export/`, of the word behind `--format`, and of the
+file in `factory/formats/` (there with `_` for `-`).
+"""
+
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+
+from schemas.section import Section
+
+
+class ExportFormat(StrEnum):
+    TRL = "trl"
+    TRL_TOKENS = "trl-tokens"
+    LLAMA_FACTORY = "llama-factory"
+    AXOLOTL = "axolotl"
+    OPENRLHF = "openrlhf"
+    NEMO_RL = "nemo-rl"
+    TORCHTUNE = "torchtune"
+    LEAP_FINETUNE = "leap-finetune"
+    SFT = "sft"
+    KTO = "kto"
+    FTPO = "ftpo"
+    GRPO = "grpo"
+
+
+class Export(Section):
+    test_share: float = Field(default=0.1, ge=0, lt=1)
+    formats: list[ExportFormat] = Field(default=[ExportFormat.TRL], min_length=1)
+
+    @field_validator("formats")
+    @classmethod
+    def _each_once(cls, formats: list[ExportFormat]) -> list[ExportFormat]:
+        if twice := sorted({name for name in formats if formats.count(name) > 1}):
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return formats
