@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from schemas.engine_arguments import refusal
 from schemas.evaluation import Evaluation
 from schemas.section import Section
+from schemas.train import Train
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
@@ -243,6 +244,7 @@ class Recipe(Section):
     jury: Jury
     pairing: Pairing = Pairing()
     export: Export = Export()
+    train: Train = Train()
     evaluation: Evaluation = Evaluation()
     budget: Budget = Budget()
     machine: Machine = Machine()
