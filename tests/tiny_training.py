@@ -11,7 +11,8 @@ from factory.training.pair_guards import pair_figures
 from factory.training.token_pairs import TokenPair, TokenPairs, digest_of
 from schemas.train import Train
 from schemas.training import RESULT, TrainingPlan, TrainingResult
-from tests.tiny_model import pairs, save_tiny_model, write_export
+from tests.tiny_model import save_tiny_model
+from tests.token_export import pairs, write_export
 
 TRAIN = tuple(pairs(20))
 TEST = tuple(pairs(6, first=100))

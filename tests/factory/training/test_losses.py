@@ -19,8 +19,8 @@ from factory.training import dpo, losses
 from factory.training.losses import Side
 from factory.training.token_pairs import TokenPair
 from schemas.train import Loss, Train
-from tests.tiny_model import END, pair
 from tests.tiny_training import QUICK, Ground
+from tests.token_export import END, pair
 
 TURNS = [1, 5, 6, END, 7, 8, END, 9, 10, 11, END]  # a conversation of several turns as its template writes it
 BATCHES: dict[str, Sequence[TokenPair]] = {

@@ -21,8 +21,8 @@ from factory.training import dpo
 from schemas.errors import DriftError, Stopped, TrainerEnded
 from schemas.train import Lora, Loss, Train, TrainGuards
 from schemas.training import StepFigures, TrainingPlan
-from tests.tiny_model import WORDS, pair
 from tests.tiny_training import QUICK, TEST, TRAIN, Ground, result_of, same_weights, weights
+from tests.token_export import WORDS, pair
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,11 +32,11 @@ def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path)
 
 
-def trained(plan: TrainingPlan) -> int:
+def trained(plan: TrainingPlan, say: Callable[[str], None] = print) -> int:
     """In this process, whose own handlers are put back."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        return dpo.train(plan, print)
+        return dpo.train(plan, say)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -195,11 +195,8 @@ def stop_at(step: int) -> Callable[[str, Gate], None]:
     return on_line
 
 
-@pytest.mark.parametrize("lora", [None, Lora(r=4, dropout=0.1)], ids=["full", "lora"])
-def test_training_killed_then_stopped_ends_with_the_weights_of_one_that_was_not(
-    ground: Ground, lora: Lora | None
-) -> None:
-    settings = QUICK.model_copy(update={"max_steps": 60, "save_every": 7, "eval_every": 50, "lora": lora})
+def test_training_killed_then_stopped_ends_with_the_weights_of_one_that_was_not(ground: Ground) -> None:
+    settings = QUICK.model_copy(update={"max_steps": 60, "save_every": 7, "eval_every": 50})
     plan = ground.plan(settings)
 
     with pytest.raises(TrainerEnded, match="code 137"):
@@ -215,6 +212,25 @@ def test_training_killed_then_stopped_ends_with_the_weights_of_one_that_was_not(
     assert same_weights(found.checkpoint, undisturbed.folder / "checkpoint")
     assert found.digest == result_of(undisturbed).digest
     assert [line.step for line in lines(plan)] == [line.step for line in lines(undisturbed)]
+
+
+def test_training_with_adapters_and_dropout_goes_on_with_the_same_chances(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dropout draws random numbers at every step: they are part of the state."""
+    settings = QUICK.model_copy(update={"lora": Lora(r=4, dropout=0.2), "save_every": 50})
+    plan, undisturbed = ground.plan(settings), ground.plan(settings, name="undisturbed")
+
+    def stop(line: str) -> None:
+        if line.startswith("step 2 of"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert trained(plan, stop) == 143
+    assert trained(plan) == 0
+
+    assert trained(undisturbed) == 0
+    assert same_weights(plan.folder / "checkpoint", undisturbed.folder / "checkpoint")
+    assert "from step 3 on" in capsys.readouterr().out
 
 
 def test_training_that_is_done_is_found_as_it_is(ground: Ground) -> None:
