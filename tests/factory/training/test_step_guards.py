@@ -13,8 +13,15 @@ from schemas.training import StepFigures
 BOUNDS = TrainGuards(max_chosen_fall=0.2, max_kl=0.3)
 
 
-def line(step: int, shift: float = 0.0, kl: float = 0.0, split: str = "train", **more: float) -> StepFigures:
-    figures = {"step": step, "split": split, "loss": 0.6, "margin": 0.1, "chosen": -1.0, "rejected": -1.2}
+def line(step: int, shift: float = 0.0, kl: float = 0.0, split: str = "train", **more: object) -> StepFigures:
+    figures: dict[str, object] = {
+        "step": step,
+        "split": split,
+        "loss": 0.6,
+        "margin": 0.1,
+        "chosen": -1.0,
+        "rejected": -1.2,
+    }
     figures |= {"chosen_shift": shift, "rejected_shift": -0.1, "kl": kl, "accuracy": 0.5, "pairs": 4}
     return StepFigures.model_validate(figures | more)
 
@@ -48,7 +55,7 @@ def test_guards_stop_a_training_that_leaves_its_reference() -> None:
 
 @pytest.mark.parametrize("more", [{"loss": math.nan}, {"loss": math.inf}, {"grad_norm": math.nan}], ids=str)
 def test_guards_stop_at_what_is_no_number(more: dict[str, float]) -> None:
-    assert "at step 3" in (reason_to_stop([line(1), line(2), line(3, **more)], BOUNDS) or "")
+    assert "at step 3" in (reason_to_stop([line(1), line(2), line(3).model_copy(update=more)], BOUNDS) or "")
 
 
 # metrics.jsonl
