@@ -14,6 +14,7 @@ from schemas.evaluation import Evaluation
 from schemas.export import Export
 from schemas.grpo import Grpo
 from schemas.section import Section
+from schemas.train import Train
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
@@ -241,6 +242,7 @@ class Recipe(Section):
     jury: Jury
     pairing: Pairing = Pairing()
     export: Export = Export()
+    train: Train = Train()
     evaluation: Evaluation = Evaluation()
     grpo: Grpo = Grpo()
     budget: Budget = Budget()
