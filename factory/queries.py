@@ -46,14 +46,17 @@ def catalog_statements(root: Path) -> list[str]:
     return views(root) + comments
 
 
-def views(root: Path) -> list[str]:
-    return [f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}" for table, schema in SCHEMAS.items()]
+def views(root: Path, round_: int | None = None) -> list[str]:
+    """`round_`: the rows of that round alone."""
+    return [
+        f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema, round_)}" for table, schema in SCHEMAS.items()
+    ]
 
 
-def _select(root: Path, table: Table, schema: pa.Schema) -> str:
-    columns = ", ".join(schema.names)
-    if any(root.glob(f"round=*/{table}/part-*.parquet")):
-        pattern = literal(f"{escaped(root.resolve())}/round=*/{table}/part-*.parquet")
+def _select(root: Path, table: Table, schema: pa.Schema, round_: int | None) -> str:
+    columns, parts = ", ".join(schema.names), f"round={'*' if round_ is None else round_}/{table}/part-*.parquet"
+    if any(root.glob(parts)):
+        pattern = literal(f"{escaped(root.resolve())}/{parts}")
         return f"SELECT {columns}, round FROM read_parquet({pattern}, hive_partitioning = true)"
     return f"SELECT {empty_columns(schema)}, NULL::BIGINT AS round WHERE false"
 
@@ -91,23 +94,26 @@ class Answer:
     rows: tuple[tuple[object, ...], ...]
 
 
-def ask(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
-    """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable."""
-    with _tables(root) as connection:
+def ask(root: Path, sql: str, parameters: Sequence[object] = (), round_: int | None = None) -> Answer:
+    """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable.
+
+    `round_`: over the rows of that round alone.
+    """
+    with _tables(root, round_) as connection:
         return _asked(connection, sql, parameters)
 
 
-def ask_all(root: Path, statements: Sequence[str]) -> list[Answer]:
+def ask_all(root: Path, statements: Sequence[str], round_: int | None = None) -> list[Answer]:
     """Several at once: to open the tables takes longer than most questions. Raises Fixable."""
-    with _tables(root) as connection:
+    with _tables(root, round_) as connection:
         return [_asked(connection, sql, ()) for sql in statements]
 
 
 @contextmanager
-def _tables(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def _tables(root: Path, round_: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         try:
-            for statement in (*views(root), *_confinement(root)):
+            for statement in (*views(root, round_), *_confinement(root)):
                 connection.execute(statement)
             yield connection
         except duckdb.Error as error:
@@ -148,7 +154,7 @@ def _kinds(tree: object) -> Iterator[str]:
             yield from _kinds(part)
 
 
-def copy(root: Path, sql: str, target: Path) -> int:
+def copy(root: Path, sql: str, target: Path, round_: int | None = None) -> int:
     """Write what a query gives as one file, Parquet or `.jsonl`, in flat memory. Returns the rows.
 
     Raises Fixable, StorageError.
@@ -156,7 +162,7 @@ def copy(root: Path, sql: str, target: Path) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
     with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
-        for statement in views(root):
+        for statement in views(root, round_):
             connection.execute(statement)
         try:
             copied = connection.execute(f"COPY ({sql}) TO {literal(str(target))} ({_COPIED_AS[target.suffix]})")

@@ -74,7 +74,9 @@ class Decontaminate(Section):
 
 class Prompts(Section):
     sources: list[Source] = Field(min_length=1)
-    sample: int | None = Field(default=None, ge=1)  # how many prompts in all; None: every one
+    sample: int | None = Field(default=None, ge=1)  # how many prompts a round; None: every one
+    # A round takes prompts that no earlier one took. Where there are none left: stop, or take those again that were taken least.
+    used_up: Literal["stop", "start_over"] = "stop"
     near_duplicates: NearDuplicates | None = None
     decontaminate: Decontaminate | None = None
 
