@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from factory.files import temporary_of
-from factory.queries import empty_columns, escaped, literal
+from factory.sql import empty_columns, escaped, literal
 from schemas.errors import SchemaError
 from schemas.tables import SCHEMAS, Table
 

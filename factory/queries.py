@@ -15,8 +15,11 @@ import duckdb
 import pyarrow as pa
 
 from factory import store
+from factory.lineage import LINEAGE_SELECT, rounds_select
+from factory.run import RunFolder
+from factory.sql import empty_columns, escaped, literal
 from schemas.errors import Fixable, StorageError
-from schemas.tables import SCHEMAS, Table
+from schemas.tables import SCHEMAS, VIEWS, Table
 
 SORTING = "2GB"  # of memory that an export may take, whatever its size
 _COPIED_AS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".jsonl": "FORMAT json"}
@@ -39,18 +42,19 @@ def write_catalog(path: Path, root: Path) -> None:
 def catalog_statements(root: Path) -> list[str]:
     """Views over the Parquet parts under `root`. A table without parts is an empty view with the right columns."""
     comments = [
-        f"COMMENT ON COLUMN {table}.{column.name} IS {literal(column.metadata[b'comment'].decode())}"
-        for table, schema in SCHEMAS.items()
+        f"COMMENT ON COLUMN {name}.{column.name} IS {literal(column.metadata[b'comment'].decode())}"
+        for name, schema in (SCHEMAS | VIEWS).items()
         for column in schema
     ]
     return views(root) + comments
 
 
 def views(root: Path, round_: int | None = None) -> list[str]:
-    """`round_`: the rows of that round alone."""
-    return [
-        f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema, round_)}" for table, schema in SCHEMAS.items()
-    ]
+    """Of the tables; `round_`: the rows of that round alone. Over all rounds, what became of them too."""
+    selects = {table.value: _select(root, table, schema, round_) for table, schema in SCHEMAS.items()}
+    if round_ is None:
+        selects |= {"rounds": rounds_select(RunFolder(root)), "lineage": LINEAGE_SELECT}
+    return [f"CREATE OR REPLACE VIEW {name} AS {select}" for name, select in selects.items()]
 
 
 def _select(root: Path, table: Table, schema: pa.Schema, round_: int | None) -> str:
@@ -59,31 +63,6 @@ def _select(root: Path, table: Table, schema: pa.Schema, round_: int | None) -> 
         pattern = literal(f"{escaped(root.resolve())}/{parts}")
         return f"SELECT {columns}, round FROM read_parquet({pattern}, hive_partitioning = true)"
     return f"SELECT {empty_columns(schema)}, NULL::BIGINT AS round WHERE false"
-
-
-def empty_columns(schema: pa.Schema) -> str:
-    """The columns of a table without a row, for SQL."""
-    return ", ".join(f"NULL::{_sql_type(column.type)} AS {column.name}" for column in schema)
-
-
-def escaped(path: Path) -> str:
-    """A path inside a glob pattern, where its own brackets and stars must mean themselves."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path))
-
-
-def _sql_type(kind: pa.DataType) -> str:
-    if pa.types.is_list(kind):
-        return f"{_sql_type(kind.value_type)}[]"
-    if pa.types.is_struct(kind):
-        return "STRUCT(" + ", ".join(f"{field.name} {_sql_type(field.type)}" for field in kind) + ")"
-    return {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN", "int8": "TINYINT"}.get(
-        str(kind), str(kind).upper()
-    )
-
-
-def literal(text: str) -> str:
-    """A string in SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 @dataclass(frozen=True, slots=True)

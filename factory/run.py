@@ -83,6 +83,11 @@ class RunFolder:
         return self.root / "catalog.duckdb"
 
     @property
+    def story_path(self) -> Path:
+        """What became of the rounds."""
+        return self.root / "semi_online.json"
+
+    @property
     def spent_path(self) -> Path:
         return self.root / "spent.json"
 
@@ -216,6 +221,13 @@ class RunFolder:
     def begun(self, stage: str) -> bool:
         """Whether any shard of the stage was ever finished."""
         return any((self._round / "_records").glob(f"{stage}-*.json"))
+
+    def give_up(self) -> None:
+        """A round that took no prompts is none."""
+        for path in (self.manifest_path, self.recipe_path):
+            path.unlink(missing_ok=True)
+        if self.round and self._round.is_dir() and not any(self._round.iterdir()):
+            self._round.rmdir()
 
     def shards(self) -> int:
         """How many shards the prompts were cut into; 0 before that."""

@@ -20,9 +20,9 @@ from factory.found import Fault, Found, Kind
 from factory.identity import Stage
 from factory.laws import Broken, Law, broken, laws_of
 from factory.part_queries import Ask, Rows, catalog_counts, tables_over
-from factory.queries import literal
 from factory.rounds import taken
 from factory.run import RunFolder
+from factory.sql import literal
 from factory.work import Work
 from schemas.errors import SchemaError
 from schemas.export import ExportFormat
