@@ -11,6 +11,7 @@ from schemas.errors import Fixable
 
 LOCK = ".lock"
 _MARKS = frozenset({LOCK, "manifest.json"})  # one of them lies in every run
+_INNER = ("round=*/*", "round=*/_journal/*", "logs/*", "export/*", "train/*", "train/*/*", "train/*/*/*")
 _BEFORE = "logs"  # what a probe of the judges leaves before there is a run
 
 
@@ -23,9 +24,7 @@ def refuse_foreign(root: Path) -> None:
     names = {entry.name for entry in entries}
     if names - {_BEFORE} and not names & _MARKS:
         raise Fixable(f"{root}: holds something that is no run; give the recipe another `name`")
-    inner = (
-        path for pattern in ("round=*/*", "round=*/_journal/*", "logs/*", "export/*") for path in root.glob(pattern)
-    )
+    inner = (path for pattern in _INNER for path in root.glob(pattern))
     for path in (*entries, *inner):
         if path.is_symlink():
             raise Fixable(f"{path}: a link, through which this run would write elsewhere; take it away")

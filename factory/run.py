@@ -1,6 +1,7 @@
 """A run folder's layout, and nothing else knows it.
 
     <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  aside/
+    <root>/train/  train/round-0/  train/<name>/    checkpoints and what they were made from
     <root>/round=0/<table>/part-00000.parquet
     <root>/round=0/_records/<stage>-00000.json      written last: where there is none, the part does not count
     <root>/round=0/_journal/<stage>-00000-<fingerprint>.jsonl   answers of a shard that is not finished yet
@@ -82,6 +83,11 @@ class RunFolder:
     def export_path(self, form: str) -> Path:
         return self.root / "export" / form
 
+    def train_path(self, round_: int | None = None, name: str | None = None) -> Path:
+        """Of one training: the run's own, that of a round, or one that was given a name of its own."""
+        folder = self.root / "train" if round_ is None else self.root / "train" / f"round-{round_}"
+        return folder if name is None else folder / name
+
     def aside_path(self, at: datetime) -> Path:
         """Where a repair puts what it takes out."""
         return self.root / "aside" / f"{at:%Y%m%dT%H%M%S.%fZ}"
@@ -113,7 +119,8 @@ class RunFolder:
         was finished has nothing left to say.
         """
         clear_up()
-        for folder in (self.root, self.root / "export", *self.root.glob("round=*/*")):
+        own = ("export", "train", "train/*", "train/*/*", "round=*/*")
+        for folder in (self.root, *(found for pattern in own for found in self.root.glob(pattern))):
             for entry in os.scandir(folder) if folder.is_dir() else ():
                 if is_temporary(entry.name):
                     shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()

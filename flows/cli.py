@@ -33,6 +33,7 @@ from flows.planning import foresee
 from flows.round import gate_of, make_round
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
+from flows.train import train
 from flows.verify import verify
 from flows.waiting import Wait, turn
 from schemas.errors import FactoryError, Fixable, Stopped, Transient
@@ -139,6 +140,7 @@ def query(
 
 app.command()(loops)
 app.command()(verify)
+app.command()(train)
 app.add_typer(judges, name="judges")
 
 

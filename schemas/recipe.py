@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from schemas.engine_arguments import refusal
 from schemas.section import Section
+from schemas.train import Train
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
@@ -242,6 +243,7 @@ class Recipe(Section):
     jury: Jury
     pairing: Pairing = Pairing()
     export: Export = Export()
+    train: Train = Train()
     budget: Budget = Budget()
     machine: Machine = Machine()
 
