@@ -3,6 +3,7 @@
     <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  grpo/  aside/
     <root>/round=1/recipe.yaml  manifest.json    of each later round its own: another policy, other prompts
     <root>/export/<format>/  export/round-1/<format>/    the pairs of one round each
+    <root>/train/  train/round-0/  train/<name>/    checkpoints and what they were made from
     <root>/round=0/<table>/part-00000.parquet
     <root>/round=0/_records/<stage>-00000.json      written last: where there is none, the part does not count
     <root>/round=0/_journal/<stage>-00000-<fingerprint>.jsonl   answers of a shard that is not finished yet
@@ -37,7 +38,16 @@ from schemas.tables import Table
 
 SHOWN = 4  # changed fields that an error names
 VERSIONED = ("prefactory", "pyarrow", "duckdb")
-_INNER = ("export", "grpo", "export/round-*", "round=*", "round=*/*")  # folders in which files appear whole
+_INNER = (
+    "export",
+    "grpo",
+    "train",
+    "train/*",
+    "train/*/*",
+    "export/round-*",
+    "round=*",
+    "round=*/*",
+)  # folders in which files appear whole
 _ROUND = re.compile(r"round=(0|[1-9]\d*)")
 _JOURNAL = re.compile(r"([a-z]+)-(\d+)-([0-9a-f]+)\.jsonl")
 
@@ -113,6 +123,11 @@ class RunFolder:
     def evaluation_path(self) -> Path:
         """Where the evaluations of this run's checkpoints lie, each a run folder of its own."""
         return self.root / "evaluation"
+
+    def train_path(self, round_: int | None = None, name: str | None = None) -> Path:
+        """Of one training: the run's own, that of a round, or one that was given a name of its own."""
+        folder = self.root / "train" if round_ is None else self.root / "train" / f"round-{round_}"
+        return folder if name is None else folder / name
 
     def aside_path(self, at: datetime) -> Path:
         """Where a repair puts what it takes out."""

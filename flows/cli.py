@@ -37,6 +37,7 @@ from flows.planning import foresee
 from flows.round import gate_of, make_round
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
+from flows.train import train
 from flows.verify import verify
 from flows.waiting import Wait, turn
 from schemas.errors import FactoryError, Fixable, Stopped, Transient
@@ -159,6 +160,7 @@ app.command()(grpo)
 app.command()(loops)
 app.command()(verify)
 app.command("evaluate")(evaluate_checkpoints)
+app.command()(train)
 app.add_typer(judges, name="judges")
 
 

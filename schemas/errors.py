@@ -13,7 +13,8 @@
     │   └── EngineRefused      the engine refuses whatever is asked: the key, the model or the address is wrong
     ├── Transient              a retry may help (exit code 1)
     │   ├── EngineUnavailable  no connection, a 5xx, a server that did not come up
-    │   └── EngineTimeout      no answer in time
+    │   ├── EngineTimeout      no answer in time
+    │   └── TrainerEnded       the trainer's process came to its end before its work did
     ├── Halted                 nothing more is sent; what was under way is kept
     │   ├── Stopped            the user stopped the work; the same command goes on (exit code 128 + the signal's number)
     │   └── BudgetSpent        the recipe's budget is used up; with a larger one the same command goes on (exit code 2)
@@ -77,6 +78,10 @@ class EngineUnavailable(Transient):
 
 class EngineTimeout(Transient):
     """No answer in time."""
+
+
+class TrainerEnded(Transient):
+    """The trainer's process came to its end before its work did: no memory, a kill, an error of its libraries."""
 
 
 class Halted(FactoryError):

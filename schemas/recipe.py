@@ -14,6 +14,7 @@ from schemas.evaluation import Evaluation
 from schemas.export import Export
 from schemas.grpo import Grpo
 from schemas.section import Section
+from schemas.train import Train
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
@@ -245,6 +246,7 @@ class Recipe(Section):
     export: Export = Export()
     evaluation: Evaluation = Evaluation()
     grpo: Grpo = Grpo()
+    train: Train = Train()
     budget: Budget = Budget()
     machine: Machine = Machine()
 

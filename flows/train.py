@@ -1,0 +1,144 @@
+"""The verb `train`: the reference trainer on a run's pairs.
+
+The rule that must not break: what is trained stands in a recipe, the run's own or another one's section `train`, and where it
+goes follows from that; so the same command goes on with the same training.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from factory.gate import Gate
+from factory.keys import key_names
+from factory.models import LocalModel, resolve_model
+from factory.opening import cache_folder
+from factory.progress import Progress
+from factory.recipe_file import read_recipe, stored_recipe
+from factory.run import RunFolder
+from factory.trainer import CHECKPOINT, Trained, plan_training
+from factory.trainer import train as train_as_planned
+from factory.training.token_pairs import FORMAT
+from flows.show import figure_table
+from flows.stopping import StopSignals
+from flows.terminal import progress_display
+from flows.waiting import Wait, turn
+from schemas.errors import Fixable
+from schemas.recipe import ModelRef, Recipe
+from schemas.train import Train
+from schemas.training import StepFigures, TrainingPlan
+
+_NAME = 12  # characters of a digest that name a training
+_SHOWN = ("loss", "margin", "chosen", "rejected", "chosen_shift", "rejected_shift", "kl", "accuracy")
+
+
+def train(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
+    round_: Annotated[
+        int | None,
+        typer.Option("--round", min=0, help="into train/round-K, from the checkpoint of the round before it"),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="a recipe whose section `train` is used; the run stays as it is")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="of this training's folder; with --recipe the default is a digest of its settings"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output, for scripts")] = False,
+    wait: Wait = False,
+) -> None:
+    """Train on a run's pairs: length-normalised DPO, on exactly the token ids that the model wrote.
+
+    Run it again to go on where it stopped. A guard that trips ends it with its reason and exit code 2.
+    """
+    folder = RunFolder(run.resolve())
+    if folder.manifest() is None:
+        raise Fixable(f"{run}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
+    made = stored_recipe(folder.recipe_path)
+    settings = (made if recipe is None else read_recipe(recipe)).train.settled(made.seed)
+    name = name if recipe is None else name or _digest(settings)
+    found: list[Trained] = []
+    with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
+        plan = _plan(folder, made, settings, round_, _checked(name), progress)
+        gate = Gate()
+
+        async def work() -> None:
+            log = folder.log_path("train")
+            found.append(await train_as_planned(plan, log, progress.say, gate, key_names(made)))
+
+        signals.run(work(), gate)
+    (trained,) = found
+    if trained.stopped_by is not None:
+        raise Fixable(f"{trained.folder}: training stopped: {trained.stopped_by}")
+    if as_json:
+        typer.echo(json.dumps({"folder": str(trained.folder)} | trained.result.model_dump(mode="json")))
+    else:
+        _show(Console(), trained)
+
+
+def _digest(settings: Train) -> str:
+    return hashlib.sha256(json.dumps(settings.deciding(), sort_keys=True).encode()).hexdigest()[:_NAME]
+
+
+def _checked(name: str | None) -> str | None:
+    """A folder's name, and none that a training's own files or a round have."""
+    if name is None:
+        return None
+    taken = name in (CHECKPOINT, "state") or name.startswith("round-")
+    if taken or not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise Fixable(f"--name {name}: write letters, digits, `.`, `_`, `-`; not `{CHECKPOINT}`, `state` or `round-…`")
+    return name
+
+
+def _plan(
+    folder: RunFolder, recipe: Recipe, settings: Train, round_: int | None, name: str | None, progress: Progress
+) -> TrainingPlan:
+    start = _start(folder, recipe, round_, progress)
+    return plan_training(
+        settings,
+        start,
+        start,
+        folder.export_path(FORMAT),
+        folder.train_path(round_, name),
+        threads=recipe.machine.threads,
+        trust_remote_code=recipe.policy.trust_remote_code,
+    )
+
+
+def _start(folder: RunFolder, recipe: Recipe, round_: int | None, progress: Progress) -> LocalModel:
+    """The model that a training starts from, which is its reference too."""
+    ref = recipe.policy
+    if round_:
+        before = folder.train_path(round_ - 1) / CHECKPOINT
+        if not before.is_dir():
+            raise Fixable(f"{before}: is not there, and round {round_} starts from it; train round {round_ - 1} first")
+        ref = ModelRef(model=str(before), trust_remote_code=ref.trust_remote_code)
+    return resolve_model(ref, cache_folder(), progress.say)
+
+
+def _show(console: Console, trained: Trained) -> None:
+    result, pairs = trained.result, trained.result.pairs
+    title = f"{result.steps} steps on {pairs.used} pairs; log-probabilities, margin and KL per token, in nats"
+    splits = [(first, last) for first in result.first for last in result.last if first.split == last.split]
+    columns = [f"{line.split}, step {line.step}" for both in splits for line in both]
+    table = figure_table(title, "figure", *columns)
+    for figure in _SHOWN:
+        table.add_row(figure, *_values(figure, [line for both in splits for line in both]))
+    console.print(table)
+    lines = [
+        *([] if trained.new else ["Everything was there: nothing was trained"]),
+        *([f"Longer than train.max_length, and left out: {len(pairs.too_long)}"] if pairs.too_long else []),
+        f"Checkpoint: {trained.checkpoint}  (vLLM and transformers load it; digest {trained.digest[:16]})",
+        f"Figures:    {trained.folder / 'metrics.jsonl'}, metrics.png, result.json",
+    ]
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _values(figure: str, lines: Sequence[StepFigures]) -> list[str]:
+    values = [line.model_dump()[figure] for line in lines]
+    return [f"{value:.4f}" for value in values]
