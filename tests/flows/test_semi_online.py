@@ -5,6 +5,8 @@ prefactory semi-online RECIPE --plain
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from factory import queries
 from factory.progress import Silent
 from factory.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from factory.semi_online import Checkpoint, Job, Learnt, Weighed, go_rounds
+from factory.semi_online import Checkpoint, Job, Learnt, Weighed, go_rounds, read_story
 from flows.round_steps import RealSteps
 from flows.semi_online import round_lines
 from flows.stopping import StopSignals
@@ -56,12 +58,12 @@ class Served(RealSteps):
         return Weighed((), {"perplexity": 13.0})
 
 
-def go(path: Path) -> tuple[Path, Story, list[FakeEngine]]:
+def go(path: Path, *, plain: bool = True) -> tuple[Path, Story, list[FakeEngine]]:
     """The run's folder, what became of the rounds, and the engines of the checkpoints that were asked."""
     recipe = read_recipe(path)
     folder = RunFolder(run_folder(recipe))
     with ExitStack() as stack, StopSignals(print) as signals, folder.locked():
-        steps = Served(recipe, signals, Silent(), True, False, {}, {}, stack)
+        steps = Served(recipe, signals, Silent(), plain, False, {}, {}, stack)
         story = go_rounds(recipe, steps, Silent())
         return folder.root, story, list(steps.engines.values())
 
@@ -175,6 +177,22 @@ def test_rounds_stopped_by_the_budget_go_on_and_come_to_the_same_rows(gone: Gone
     for table, columns in (("rollouts", "rollout_id, text, seed"), ("pairs", "chosen_id, rejected_id, margin")):
         assert rows(root, columns, table) == rows(gone.root, columns, table)
     assert [one.promoted for one in story.rounds] == [one.promoted for one in gone.story.rounds]
+
+
+def test_rounds_under_prefect_write_the_same_rows_by_one_server(gone: Gone, write_recipe: RecipeWriter) -> None:
+    recipe = write_recipe(ROUNDS)
+    script = (
+        "import sys; from pathlib import Path; from flows import prefect_server; from tests.flows.test_semi_online import go; "
+        "go(Path(sys.argv[1]), plain=False); print(len(prefect_server._running))"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", script, str(recipe)], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == "1"
+    root = run_folder(read_recipe(recipe))
+    assert rows(root, "rollout_id, text, seed", "rollouts") == rows(gone.root, "rollout_id, text, seed", "rollouts")
+    assert len(read_story(RunFolder(root)).promoted) == 2
 
 
 def test_rounds_second_start_asks_nobody(write_recipe: RecipeWriter, fake_engine: FakeEngine) -> None:
