@@ -81,12 +81,13 @@ class Judging:
         with self.phases.timed("judge server"):
             seats = [seat for panel in self.beside for seat in await self._seats(panel)]
         self._begin(self.work.pending(Stage.VERDICTS))
+        early = self._early(checkers)
 
         async def hear(shard: int, free: Free) -> None:
-            await shards.hear_judges(self.work, shard, seats, self._court(), free=free)
+            await shards.hear_judges(self.work, shard, seats, self._court(), early, free)
 
         async def close(shard: int, free: Free) -> None:
-            await shards.hear_judges_again(self.work, shard, seats, self._court(), free=free)
+            await shards.hear_judges_again(self.work, shard, seats, self._court(), early, free)
             await shards.write_verdicts(self.work, shard, self._court(), checkers)
 
         whole = len(seats) == len(self.recipe.jury.judges)
@@ -119,7 +120,7 @@ class Judging:
             return
         self._begin(pending)
         async with shards.check_pool() as checkers:
-            early = checkers if self.recipe.jury.cascade else None  # only a cascade wants them before the judges
+            early = self._early(checkers)
             *first, last = waves(self.recipe.jury)
             for wave in (*first, last):
                 for panel in panels(self.recipe, wave):
@@ -131,6 +132,10 @@ class Judging:
             await self.room.stop_local()
             with self.phases.timed("verifiers"):
                 await self._close(pending, checkers)
+
+    def _early(self, checkers: CheckPool) -> CheckPool | None:
+        """Only a cascade wants the verifiers' word before the judges': what they bar, nobody is asked about."""
+        return checkers if self.recipe.jury.cascade else None
 
     async def _hear(self, panel: Panel, pending: Sequence[int], checkers: CheckPool | None) -> None:
         with self.phases.timed("judge server"):

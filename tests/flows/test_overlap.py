@@ -25,8 +25,12 @@ from tests.fake_engine import Body, FakeEngine, Fault, Script, Seen, empty_text,
 from tests.runs import assert_equal, kept, made, make, tables
 
 PATIENCE = 30.0  # seconds: what never comes is a failed test, not one that hangs
-MANY: list[Mapping[str, object]] = [{"prompt": f"Write a sentence about number {number}."} for number in range(12)]
+MANY: list[Mapping[str, object]] = [
+    {"prompt": f"Write a sentence about number {number}.", "language": "en" if number % 2 else None}
+    for number in range(12)
+]
 CASCADE: dict[str, object] = {"jury.cascade": {"first": 1, "margin": 0.5}}
+CHECKED: dict[str, object] = CASCADE | {"jury.verifiers": ["language"]}
 WATCHED: dict[str, object] = {"jury.trust": {"canaries": 0.3, "reasked": 0.3}, "jury.verifiers": ["language"]}
 
 
@@ -85,7 +89,7 @@ def test_after_no_judge_is_asked_before_the_last_answer_is_there(
 
 
 @pytest.mark.parametrize("size", [1, 3, 256])
-@pytest.mark.parametrize("changes", [{}, CASCADE, WATCHED], ids=["plain", "cascade", "watched"])
+@pytest.mark.parametrize("changes", [{}, CASCADE, CHECKED, WATCHED], ids=["plain", "cascade", "checked", "watched"])
 def test_overlapped_writes_the_same_rows_as_one_after_the_other(
     write_recipe: RecipeWriter, fake_engine: FakeEngine, changes: dict[str, object], size: int
 ) -> None:
@@ -207,7 +211,7 @@ class Counts:
 
 
 @pytest.mark.parametrize("judging", ["overlapped", "after"])
-@pytest.mark.parametrize("changes", [{}, CASCADE, WATCHED], ids=["plain", "cascade", "watched"])
+@pytest.mark.parametrize("changes", [{}, CASCADE, CHECKED, WATCHED], ids=["plain", "cascade", "checked", "watched"])
 def test_progress_ends_at_its_total_whichever_way_and_after_a_stop(
     write_recipe: RecipeWriter, judging: str, changes: dict[str, object]
 ) -> None:
