@@ -24,11 +24,12 @@ from factory.answer_files import answer_files
 from factory.answer_output import check_output
 from factory.calibration import read_gold
 from factory.gold import read_weights
+from factory.journal import Journal
 from factory.loop_survey import survey
 from factory.prompts import normalise
 from factory.protocol import read_reply
 from factory.recipe_file import read_recipe, write_recipe
-from factory.run import Journal, RunFolder
+from factory.run import RunFolder
 from factory.sources import read_source
 from factory.transport import Link
 from judges.base import Judge

@@ -33,12 +33,12 @@ from factory.asking import Desk
 from factory.cascade import waves
 from factory.figures import wilson
 from factory.hearing import Case, Court, Seat, all_verdicts, cases, hear
+from factory.journal import Journal
 from factory.models import DEFAULT_MODEL
 from factory.opening import cache_folder
 from factory.progress import Silent
 from factory.prompts import collect
 from factory.rollouts import Policy, plan, roll_out
-from factory.run import Journal
 from factory.store import read_part, write_part, write_text
 from schemas.chat import Completion
 from schemas.recipe import Cascade, Decoding, JudgeRef, Jury, Machine, Prompts, Rollouts, Source, Trust

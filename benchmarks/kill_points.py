@@ -22,8 +22,8 @@ from typing import Concatenate, ParamSpec
 
 from benchmarks.asked import ARRIVED, writer
 from factory.engine import Engine
+from factory.journal import Journal
 from factory.pool import Replica
-from factory.run import Journal
 from flows.cli import main as prefactory
 from schemas.chat import Completion, Request
 

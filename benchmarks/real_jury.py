@@ -34,10 +34,10 @@ from factory.calibration import GoldPair, accuracies, read_gold
 from factory.canaries import canary_rows, twins
 from factory.figures import wilson
 from factory.gold import Accuracy
+from factory.journal import Journal
 from factory.jury import Rules, stand
 from factory.models import DEFAULT_MODEL
 from factory.opening import cache_folder
-from factory.run import Journal
 from factory.spreads import PooledSpread
 from judges.base import Judge
 from schemas.chat import Completion, Request

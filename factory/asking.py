@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from factory.engine import Engine, RequestFailed
-from factory.run import Journal
+from factory.journal import Journal
 from factory.transport import TooLong
 from schemas.chat import Completion, Request
 from schemas.errors import Halted, RequestRejected

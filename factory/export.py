@@ -4,6 +4,7 @@
     <root>/export/<format>/data/<split>.parquet     for `datasets.load_dataset(folder)`
     <root>/export/<format>/dataset_dict.json, <split>/   for `datasets.load_from_disk(folder)`
     <root>/export/<format>/<split>.jsonl            in the formats of trainers that read JSON, in the place of these
+    <root>/export/round-1/<format>/                 of a later round the same: a folder holds the pairs of one round
 
 A prompt's split is a function of its id alone, so that no later round moves a test prompt into training. A folder is replaced
 only when the new one is whole, and every format that lies there is of the same pairs: one that was written before is written
@@ -91,7 +92,7 @@ def _is_of(run: RunFolder, part: PartFile, formats: frozenset[str]) -> bool:
 
 def write_format(run: RunFolder, recipe: Recipe, manifest: RunManifest, form: Format) -> Exported:
     """Write one format; an older folder is replaced only when the new one is whole. Raises StorageError."""
-    counted = figures(run.root)
+    counted = figures(run.root, run.round)
     target = run.export_path(form.name)
     building = temporary_of(target)
     shutil.rmtree(building, ignore_errors=True)
@@ -116,7 +117,7 @@ def _write_splits(run: RunFolder, recipe: Recipe, form: Format, folder: Path) ->
     rows = {}
     for split, test in (("train", False), ("test", True)):
         path = folder / form.path(split)
-        rows[split] = queries.copy(run.root, _split_sql(form, recipe.export.test_share, test), path)
+        rows[split] = queries.copy(run.root, _split_sql(form, recipe.export.test_share, test), path, run.round)
         if not rows[split]:
             path.unlink()
     kept = {split: count for split, count in rows.items() if count}
@@ -130,16 +131,17 @@ def _split_sql(form: Format, share: float, wanted: bool) -> str:
     )
 
 
-def rows_of(root: Path, form: Format) -> int:
-    """How many rows a format has of what lies in the tables. Raises Fixable."""
-    return int(str(queries.ask(root, f"SELECT count(*) FROM ({form.sql}) WHERE _left_out IS NULL").rows[0][0]))
+def rows_of(run: RunFolder, form: Format) -> int:
+    """How many rows a format has of what lies in the round's tables. Raises Fixable."""
+    sql = f"SELECT count(*) FROM ({form.sql}) WHERE _left_out IS NULL"
+    return int(str(queries.ask(run.root, sql, round_=run.round).rows[0][0]))
 
 
 def _left_out(run: RunFolder, form: Format) -> dict[str, int]:
     if not form.reasons:
         return {}
     sql = f"SELECT _left_out, count(*) FROM ({form.sql}) WHERE _left_out IS NOT NULL GROUP BY 1 ORDER BY 1"
-    return {str(reason): int(str(count)) for reason, count in queries.ask(run.root, sql).rows}
+    return {str(reason): int(str(count)) for reason, count in queries.ask(run.root, sql, round_=run.round).rows}
 
 
 def _write_beside(

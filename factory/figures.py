@@ -157,14 +157,14 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def tally(root: Path) -> Tally:
-    """Raises Fixable where the tables cannot be read."""
-    return _tally(queries.ask_all(root, _TALLY))
+def tally(root: Path, round_: int | None = None) -> Tally:
+    """Of one round, or of all. Raises Fixable where the tables cannot be read."""
+    return _tally(queries.ask_all(root, _TALLY, round_))
 
 
-def figures(root: Path) -> Figures:
-    """Raises Fixable where the tables cannot be read."""
-    *counted, rollouts, judges, trust = queries.ask_all(root, (*_TALLY, _ROLLOUTS, _JUDGES, _TRUST))
+def figures(root: Path, round_: int | None = None) -> Figures:
+    """Of one round, or of all. Raises Fixable where the tables cannot be read."""
+    *counted, rollouts, judges, trust = queries.ask_all(root, (*_TALLY, _ROLLOUTS, _JUDGES, _TRUST), round_)
     what, kinds = _tally(counted), [_Kind(*row) for row in rollouts.rows]  # type: ignore[arg-type]  # as selected
     return Figures(
         prompts=what.prompts,

@@ -18,6 +18,7 @@ from factory.identity import Stage, drift, full_identity, provenance
 from factory.progress import Progress
 from factory.prompts import source_digests
 from factory.recipe_file import stored_recipe, write_recipe
+from factory.rounds import refuse_other_recipe
 from factory.run import RunFolder, refuse_drift, run_folder
 from factory.work import Work, now
 from judges.base import Judge
@@ -81,15 +82,15 @@ def rubric_of(ref: JudgeRef) -> str | None:
     return text
 
 
-def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) -> Opened:
-    """The run's folder, made if it is not there. The caller holds its lock.
+def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None, *, round_: int = 0) -> Opened:
+    """A round of the run's folder, made if it is not there. The caller holds its lock.
 
     `redone` names a stage that is to be made anew from what is stored, so that the fields which decide only it may
     have changed; None lets no deciding field change. Raises RecipeError, ModelError, DriftError, StorageError.
     """
     judges = jury_of(recipe)
     bench, weights = bench_of(recipe)
-    run = RunFolder(run_folder(recipe))
+    run = RunFolder(run_folder(recipe), round_)
     models = {role: digest_of(ref, cache_folder(), progress) for role, ref in model_refs(recipe).items()}
     rubrics = {name: judge.digest for name, judge in judges.items()}
     rubrics |= {f"{name}.pairwise": judge.digest for name, judge in bench.confirming.items()}
@@ -97,6 +98,7 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None) ->
     identity = full_identity(recipe, made_from)
     work = Work(run, recipe, identity, progress)
     before = _readable_manifest(run, progress)
+    refuse_other_recipe(run, identity)
     if before is None:
         _refuse_strangers(work)
     else:

@@ -10,6 +10,17 @@ from pathlib import Path
 from schemas.errors import Fixable
 
 LOCK = ".lock"
+_INNER = (
+    "round=*/*",
+    "round=*/_journal/*",
+    "logs/*",
+    "export/*",
+    "export/round-*/*",
+    "grpo/*",
+    "train/*",
+    "train/*/*",
+    "train/*/*/*",
+)
 _MARKS = frozenset({LOCK, "manifest.json"})  # one of them lies in every run
 _INNER = ("round=*/*", "round=*/_journal/*", "logs/*", "export/*", "grpo/*", "train/*", "train/*/*", "train/*/*/*")
 _BEFORE = frozenset({"logs", "evaluation"})  # what a probe of the judges or an evaluation leaves before there is a run

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from factory.files import temporary_of
-from factory.queries import empty_columns, escaped, literal
+from factory.sql import empty_columns, escaped, literal
 from schemas.errors import SchemaError
 from schemas.tables import SCHEMAS, Table
 
@@ -40,12 +40,14 @@ def tables_over(root: Path, parts: Mapping[Table, Sequence[Path]]) -> Iterator[A
         yield ask
 
 
-def catalog_counts(catalog: Path) -> dict[str, int]:
-    """Rows of each table as the views of a catalog have them. Raises SchemaError where it is not one, or not of here."""
+def catalog_counts(catalog: Path, round_: int) -> dict[str, int]:
+    """Rows of a round as the views of a catalog have them. Raises SchemaError where it is not one, or not of here."""
     try:
         with duckdb.connect(str(catalog), read_only=True) as connection:
-            names = [str(name) for (name,) in connection.execute("SHOW TABLES").fetchall()]
-            counts = [connection.execute(f'SELECT count(*) FROM "{name}"').fetchone() for name in names]
+            views = {str(name) for (name,) in connection.execute("SHOW TABLES").fetchall()}
+            names = [table.value for table in Table if table.value in views]
+            sql = "SELECT count(*) FROM {} WHERE round = ?"
+            counts = [connection.execute(sql.format(name), [round_]).fetchone() for name in names]
     except duckdb.Error as error:
         raise SchemaError(f"{catalog}: {' '.join(str(error).split())}") from error
     return {name: int(count[0]) for name, count in zip(names, counts, strict=True) if count}

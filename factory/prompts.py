@@ -1,14 +1,15 @@
 """Gathers the prompts of a run: reads the sources, drops what is there twice, mixes, and orders.
 
 The rule that must not break: equal sources, settings and seed give the same prompts in the same order, in every process
-and on every machine. A prompt's id is a hash of exactly what is stored and sent, so that it is equal everywhere.
+and on every machine. A prompt's id is a hash of exactly what is stored and sent, so that it is equal everywhere. What an
+earlier round took is known by that id alone: a source may grow, move or be put in another order.
 """
 
 import hashlib
 import json
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,9 +23,11 @@ from factory.recipe_file import canonical_json
 from factory.sources import LINES, PARQUET, hub_dataset, read_source, source_files
 from judges.base import Verifier
 from schemas.chat import Message, Role
-from schemas.errors import SourceError
+from schemas.errors import SourceError, UsedUp
 from schemas.recipe import NearDuplicates, Prompts, Source
 from schemas.rows import Prompt
+
+NOT_TAKEN: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class SourceCounts:
     duplicates: int
     near_duplicates: int
     contaminated: int
+    taken: int  # by an earlier round
     sampled: int
 
 
@@ -66,12 +70,20 @@ def normalise(raw: RawPrompt, source_name: str) -> Prompt:
     )
 
 
-def collect(prompts: Prompts, seed: int, progress: Progress, verifiers: Sequence[Verifier] = ()) -> Collected:
-    """The prompts of a run, shuffled by `seed`. Raises SourceError where a source is not usable or nothing is left, and
-    for a prompt that one of the `verifiers` could never check: by then its answers would be paid for.
+def collect(
+    prompts: Prompts,
+    seed: int,
+    progress: Progress,
+    verifiers: Sequence[Verifier] = (),
+    taken: Mapping[str, int] = NOT_TAKEN,
+) -> Collected:
+    """The prompts of a round, shuffled by `seed`. Raises SourceError where a source is not usable or nothing is left, and
+    for a prompt that one of the `verifiers` could never check: by then its answers would be paid for. `taken`: how often
+    earlier rounds took which prompt; raises UsedUp where that leaves none.
 
-    Of equal and of nearly equal prompts the first is kept, sources in the recipe's order. With `sample`, each source
-    gives its weight's share of what is left, and where one runs out the others fill up. Without, weights have no say.
+    Of equal and of nearly equal prompts the first is kept, sources in the recipe's order, and before all what was taken
+    already. With `sample`, each source gives its weight's share of what is left, and where one runs out the others fill up.
+    Without, weights have no say.
     """
     names = source_names(prompts.sources)
     read: Counter[str] = Counter()
@@ -83,12 +95,17 @@ def collect(prompts: Prompts, seed: int, progress: Progress, verifiers: Sequence
             _refuse_uncheckable(prompt, raw.place, verifiers)
             unique.setdefault(prompt.prompt_id, prompt)
         progress.say(f"{name}: {read[name]} prompts")
-    distinct = _distinct(list(unique.values()), prompts.near_duplicates)
+    known_first = sorted(unique.values(), key=lambda prompt: prompt.prompt_id not in taken)
+    distinct = _distinct(known_first, prompts.near_duplicates)
     clean = _uncontaminated(distinct, prompts)
-    chosen = _mixed(clean, dict(zip(names, (source.weight for source in prompts.sources), strict=True)), prompts, seed)
-    if not chosen:
+    if not clean:
         raise SourceError(f"of {read.total()} prompts none is left; look at `prompts.decontaminate`")
-    stages = [_tally(stage) for stage in (unique.values(), distinct, clean, chosen)]
+    fresh = _fresh(clean, prompts, taken, progress)
+    weights = dict(zip(names, (source.weight for source in prompts.sources), strict=True))
+    chosen = _mixed(fresh, weights, prompts, seed, taken)
+    if again := sum(prompt.prompt_id in taken for prompt in chosen):
+        progress.say(f"{again} of {len(chosen)} prompts were taken by an earlier round: their sources start over")
+    stages = [_tally(stage) for stage in (unique.values(), distinct, clean, fresh, chosen)]
     counts = (_counts(name, read[name], *(stage[name] for stage in stages)) for name in names)
     return Collected(tuple(chosen), tuple(counts))
 
@@ -143,18 +160,36 @@ def quotas(sizes: Sequence[int], weights: Sequence[float], sample: int) -> list[
     return given
 
 
-def _mixed(clean: list[Prompt], weights: dict[str, float], prompts: Prompts, seed: int) -> list[Prompt]:
-    """The sample, in an order of its own.
+def _fresh(clean: list[Prompt], prompts: Prompts, taken: Mapping[str, int], progress: Progress) -> list[Prompt]:
+    """Those that this round may take. Raises UsedUp."""
+    if prompts.used_up == "start_over":
+        return clean
+    untaken = [prompt for prompt in clean if prompt.prompt_id not in taken]
+    if not untaken:
+        raise UsedUp(
+            f"each of {len(clean)} prompts was taken by an earlier round; add to `prompts.sources`, or set "
+            "`prompts.used_up: start_over`"
+        )
+    if taken and len(untaken) < (prompts.sample or 1):
+        progress.say(f"only {len(untaken)} prompts are left that no earlier round took, and the round takes these")
+    return untaken
+
+
+def _mixed(
+    fresh: list[Prompt], weights: dict[str, float], prompts: Prompts, seed: int, taken: Mapping[str, int]
+) -> list[Prompt]:
+    """The sample, in an order of its own; of each source first what was taken least.
 
     Both follow hashes of the prompt's id, so that a prompt more in a source changes a prompt or two in the sample.
     """
     if prompts.sample is not None:
         pools: dict[str, list[Prompt]] = {name: [] for name in weights}
-        for prompt in sorted(clean, key=_draw("sample", seed)):
+        drawn = sorted(fresh, key=_draw("sample", seed))
+        for prompt in sorted(drawn, key=lambda prompt: taken.get(prompt.prompt_id, 0)):
             pools[prompt.source].append(prompt)
         shares = quotas([len(pool) for pool in pools.values()], list(weights.values()), prompts.sample)
-        clean = [prompt for pool, share in zip(pools.values(), shares, strict=True) for prompt in pool[:share]]
-    return sorted(clean, key=_draw("order", seed))
+        fresh = [prompt for pool, share in zip(pools.values(), shares, strict=True) for prompt in pool[:share]]
+    return sorted(fresh, key=_draw("order", seed))
 
 
 def _draw(purpose: str, seed: int) -> Callable[[Prompt], bytes]:
@@ -198,8 +233,8 @@ def _tally(prompts: Iterable[Prompt]) -> Counter[str]:
     return Counter(prompt.source for prompt in prompts)
 
 
-def _counts(name: str, read: int, unique: int, distinct: int, clean: int, sampled: int) -> SourceCounts:
-    return SourceCounts(name, read, read - unique, unique - distinct, distinct - clean, sampled)
+def _counts(name: str, read: int, unique: int, distinct: int, clean: int, fresh: int, sampled: int) -> SourceCounts:
+    return SourceCounts(name, read, read - unique, unique - distinct, distinct - clean, clean - fresh, sampled)
 
 
 def _name(path: Path) -> str:

@@ -15,9 +15,12 @@ import duckdb
 import pyarrow as pa
 
 from factory import store
+from factory.lineage import LINEAGE_SELECT, rounds_select
+from factory.run import RunFolder
+from factory.sql import empty_columns, escaped, literal
 from factory.views import VIEWS
 from schemas.errors import Fixable, StorageError
-from schemas.tables import SCHEMAS, Table
+from schemas.tables import OF_ROUNDS, SCHEMAS, Table
 
 ROUND = "the round that the row is of: the part of the path"
 BATCH = 10_000  # rows in memory where an answer goes into a file
@@ -46,8 +49,8 @@ def catalog_statements(root: Path) -> list[str]:
     """Views over the Parquet parts under `root`. A table without parts is an empty view with the right columns."""
     columns = {
         **{
-            table.value: {column.name: column.metadata[b"comment"].decode() for column in schema} | {"round": ROUND}
-            for table, schema in SCHEMAS.items()
+            str(name): {"round": ROUND} | {column.name: column.metadata[b"comment"].decode() for column in schema}
+            for name, schema in [*SCHEMAS.items(), *OF_ROUNDS.items()]
         },
         **{view.name: view.columns for view in VIEWS},
     }
@@ -59,42 +62,21 @@ def catalog_statements(root: Path) -> list[str]:
     return [*views(root), *comments, *(f"COMMENT ON VIEW {view.name} IS {literal(view.comment)}" for view in VIEWS)]
 
 
-def views(root: Path) -> list[str]:
-    tables = [f"CREATE OR REPLACE VIEW {table} AS {_select(root, table, schema)}" for table, schema in SCHEMAS.items()]
-    return [*tables, *(f"CREATE OR REPLACE VIEW {view.name} AS {view.sql}" for view in VIEWS)]
+def views(root: Path, round_: int | None = None) -> list[str]:
+    """Of the tables; `round_`: the rows of that round alone. Over all rounds, what is made of them too."""
+    selects = {table.value: _select(root, table, schema, round_) for table, schema in SCHEMAS.items()}
+    if round_ is None:
+        selects |= {"rounds": rounds_select(RunFolder(root)), "lineage": LINEAGE_SELECT}
+        selects |= {view.name: view.sql for view in VIEWS}
+    return [f"CREATE OR REPLACE VIEW {name} AS {select}" for name, select in selects.items()]
 
 
-def _select(root: Path, table: Table, schema: pa.Schema) -> str:
-    columns = ", ".join(schema.names)
-    if any(root.glob(f"round=*/{table}/part-*.parquet")):
-        pattern = literal(f"{escaped(root.resolve())}/round=*/{table}/part-*.parquet")
+def _select(root: Path, table: Table, schema: pa.Schema, round_: int | None) -> str:
+    columns, parts = ", ".join(schema.names), f"round={'*' if round_ is None else round_}/{table}/part-*.parquet"
+    if any(root.glob(parts)):
+        pattern = literal(f"{escaped(root.resolve())}/{parts}")
         return f"SELECT {columns}, round FROM read_parquet({pattern}, hive_partitioning = true)"
     return f"SELECT {empty_columns(schema)}, NULL::BIGINT AS round WHERE false"
-
-
-def empty_columns(schema: pa.Schema) -> str:
-    """The columns of a table without a row, for SQL."""
-    return ", ".join(f"NULL::{_sql_type(column.type)} AS {column.name}" for column in schema)
-
-
-def escaped(path: Path) -> str:
-    """A path inside a glob pattern, where its own brackets and stars must mean themselves."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path))
-
-
-def _sql_type(kind: pa.DataType) -> str:
-    if pa.types.is_list(kind):
-        return f"{_sql_type(kind.value_type)}[]"
-    if pa.types.is_struct(kind):
-        return "STRUCT(" + ", ".join(f"{field.name} {_sql_type(field.type)}" for field in kind) + ")"
-    return {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN", "int8": "TINYINT"}.get(
-        str(kind), str(kind).upper()
-    )
-
-
-def literal(text: str) -> str:
-    """A string in SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +87,18 @@ class Answer:
     rows: tuple[tuple[object, ...], ...]
 
 
-def ask(root: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
-    """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable."""
-    with _tables(root) as connection:
+def ask(root: Path, sql: str, parameters: Sequence[object] = (), round_: int | None = None) -> Answer:
+    """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable.
+
+    `round_`: over the rows of that round alone.
+    """
+    with _tables(root, round_) as connection:
         return _asked(connection, sql, parameters)
 
 
-def ask_all(root: Path, statements: Sequence[str]) -> list[Answer]:
+def ask_all(root: Path, statements: Sequence[str], round_: int | None = None) -> list[Answer]:
     """Several at once: to open the tables takes longer than most questions. Raises Fixable."""
-    with _tables(root) as connection:
+    with _tables(root, round_) as connection:
         return [_asked(connection, sql, ()) for sql in statements]
 
 
@@ -138,9 +123,9 @@ def session(root: Path) -> Iterator[Callable[[str], Answer]]:
 
 
 @contextmanager
-def _tables(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def _tables(root: Path, round_: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection, _explained():
-        for statement in (*views(root), *_confinement(root)):
+        for statement in (*views(root, round_), *_confinement(root)):
             connection.execute(statement)
         yield connection
 
@@ -193,7 +178,7 @@ def _kinds(tree: object) -> Iterator[str]:
             yield from _kinds(part)
 
 
-def copy(root: Path, sql: str, target: Path) -> int:
+def copy(root: Path, sql: str, target: Path, round_: int | None = None) -> int:
     """Write what a query gives as one file, Parquet or `.jsonl`, in flat memory. Returns the rows.
 
     Raises Fixable, StorageError.
@@ -201,7 +186,7 @@ def copy(root: Path, sql: str, target: Path) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
     with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
-        for statement in views(root):
+        for statement in views(root, round_):
             connection.execute(statement)
         try:
             copied = connection.execute(f"COPY ({sql}) TO {literal(str(target))} ({_COPIED_AS[target.suffix]})")

@@ -24,7 +24,9 @@ from schemas.recipe import Recipe
 from schemas.section import Section
 
 _KEY_MEND = "put the key into an environment variable, and write the variable's name as `api_key_env`"
-_NOT_IDENTITY = frozenset({"machine", "budget", "export", "train", "evaluation", "grpo", "name", "urls", "api_key_env"})
+_NOT_IDENTITY = frozenset(
+    {"machine", "budget", "export", "train", "evaluation", "grpo", "semi_online", "name", "urls", "api_key_env"}
+)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from factory.found import Fault, Kind
 from factory.identity import Stage
 from factory.run import RunFolder
 from factory.salvage import salvage_rollouts
-from factory.verify import TABLES, Fault, Kind
+from factory.verify import TABLES
 from factory.work import Work
 
 _PAID = frozenset({Stage.PROMPTS, Stage.ROLLOUTS, Stage.VERDICTS, Stage.CONFIRMATIONS})  # prompts: sources may be gone

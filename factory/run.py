@@ -1,6 +1,8 @@
 """A run folder's layout, and nothing else knows it.
 
     <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  grpo/  aside/
+    <root>/round=1/recipe.yaml  manifest.json    of each later round its own: another policy, other prompts
+    <root>/export/<format>/  export/round-1/<format>/    the pairs of one round each
     <root>/train/  train/round-0/  train/<name>/    checkpoints and what they were made from
     <root>/round=0/<table>/part-00000.parquet
     <root>/round=0/_records/<stage>-00000.json      written last: where there is none, the part does not count
@@ -14,8 +16,6 @@ is, and the record before the journal goes, so that no power cut and no kill cos
 import os
 import re
 import shutil
-import weakref
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from factory import lock, store
-from factory.files import is_temporary, make_folder
+from factory.files import is_temporary
+from factory.journal import Journal
 from factory.own_folder import refuse_foreign
 from factory.processes import clear_up
-from schemas.chat import Completion
 from schemas.errors import DriftError, Fixable, SchemaError
 from schemas.manifest import PartFile, RunManifest, StageRecord
 from schemas.recipe import Recipe
@@ -38,9 +38,18 @@ from schemas.tables import Table
 
 SHOWN = 4  # changed fields that an error names
 VERSIONED = ("prefactory", "pyarrow", "duckdb")
+_INNER = (
+    "export",
+    "grpo",
+    "train",
+    "train/*",
+    "train/*/*",
+    "export/round-*",
+    "round=*",
+    "round=*/*",
+)  # folders in which files appear whole
+_ROUND = re.compile(r"round=(0|[1-9]\d*)")
 _JOURNAL = re.compile(r"([a-z]+)-(\d+)-([0-9a-f]+)\.jsonl")
-_ENDS = re.compile(rb"[\n\0]+")  # NULs: what a power cut leaves of a block that was not on the disk yet
-_completion = TypeAdapter(Completion)
 
 
 def versions() -> dict[str, str]:
@@ -57,17 +66,36 @@ class RunFolder:
     root: Path
     round: int = 0
 
+    def rounds(self) -> tuple["RunFolder", ...]:
+        """Every round that was begun, in their order."""
+        named = (_ROUND.fullmatch(path.name) for path in self.root.glob("round=*"))
+        return tuple(RunFolder(self.root, number) for number in sorted(int(one[1]) for one in named if one))
+
+    def earlier(self) -> tuple["RunFolder", ...]:
+        """The rounds before this one."""
+        return tuple(RunFolder(self.root, number) for number in range(self.round))
+
+    @property
+    def _own(self) -> Path:
+        """Where what is said of this round alone lies: of the first at the top, as of a run that has no other."""
+        return self._round if self.round else self.root
+
     @property
     def recipe_path(self) -> Path:
-        return self.root / "recipe.yaml"
+        return self._own / "recipe.yaml"
 
     @property
     def manifest_path(self) -> Path:
-        return self.root / "manifest.json"
+        return self._own / "manifest.json"
 
     @property
     def catalog_path(self) -> Path:
         return self.root / "catalog.duckdb"
+
+    @property
+    def story_path(self) -> Path:
+        """What became of the rounds."""
+        return self.root / "semi_online.json"
 
     @property
     def spent_path(self) -> Path:
@@ -81,7 +109,8 @@ class RunFolder:
         return self.root / "logs" / f"{name}.log"
 
     def export_path(self, form: str) -> Path:
-        return self.root / "export" / form
+        exports = self.root / "export"
+        return (exports / f"round-{self.round}" if self.round else exports) / form
 
     @property
     def grpo_path(self) -> Path:
@@ -110,7 +139,7 @@ class RunFolder:
     def record_path(self, stage: str, shard: int) -> Path:
         return self._round / "_records" / f"{stage}-{shard:05d}.json"
 
-    def journal(self, stage: str, shard: int, wanted: str) -> "Journal":
+    def journal(self, stage: str, shard: int, wanted: str) -> Journal:
         """Of one shard made from exactly what the fingerprint stands for: other answers are never mixed in."""
         return Journal(self._journals / f"{stage}-{shard:05d}-{wanted[:16]}.jsonl")
 
@@ -131,8 +160,8 @@ class RunFolder:
         was finished has nothing left to say.
         """
         clear_up()
-        own = ("export", "grpo", "train", "train/*", "train/*/*", "round=*/*")
-        for folder in (self.root, *(found for pattern in own for found in self.root.glob(pattern))):
+        inner = (path for pattern in _INNER for path in self.root.glob(pattern))
+        for folder in (self.root, *inner):
             for entry in os.scandir(folder) if folder.is_dir() else ():
                 if is_temporary(entry.name):
                     shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
@@ -208,10 +237,24 @@ class RunFolder:
         """Whether any shard of the stage was ever finished."""
         return any((self._round / "_records").glob(f"{stage}-*.json"))
 
+    def give_up(self) -> None:
+        """A round that took no prompts is none."""
+        for path in (self.manifest_path, self.recipe_path):
+            path.unlink(missing_ok=True)
+        if self.round and self._round.is_dir() and not any(self._round.iterdir()):
+            self._round.rmdir()
+
     def shards(self) -> int:
         """How many shards the prompts were cut into; 0 before that."""
         record = self.record("prompts", 0)
         return 0 if record is None else len(record.outputs)
+
+    def prompt_parts(self) -> list[PartFile]:
+        """The prompts that this round took. Raises Fixable where it has not taken them yet."""
+        record = self.record("prompts", 0)
+        if record is None:
+            raise Fixable(f"{self.root}: round {self.round} has no prompts yet, and a later round takes others")
+        return record.outputs
 
     def manifest(self) -> RunManifest | None:
         try:
@@ -242,64 +285,3 @@ def refuse_drift(path: Path, changed: list[str]) -> None:
             f"{path}: this run was made with another recipe: {'; '.join(changed[:SHOWN])}{more}. "
             "Give the recipe another `name`, or set the field back"
         )
-
-
-class Journal:
-    """The finished answers of an unfinished shard: appended one by one, so that a kill costs no paid answer.
-
-    A line is a checksum and an answer. One that is cut, overwritten, or has a hole costs itself alone.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle: int | None = None
-        self.unreadable = 0  # lines, the one that a kill has cut among them
-        self.kept: dict[str, Completion] = {}
-        if path.exists():
-            self._replay()
-
-    def _replay(self) -> None:
-        for line in _ENDS.split(self.path.read_bytes()):
-            if (completion := _read_line(line)) is not None:
-                self.kept[completion.request_id] = completion
-            elif line:
-                self.unreadable += 1
-
-    def append(self, completion: Completion) -> None:
-        """Raises StorageError."""
-        line = _written_line(completion)
-        try:
-            handle = self._open() if self._handle is None else self._handle
-            while line:
-                line = line[os.write(handle, line) :]
-        except OSError as error:
-            self._handle = None  # half a line may lie there now: whoever opens it again begins a new one
-            raise store.storage_error(self.path, error) from error
-        self.kept[completion.request_id] = completion
-
-    def _open(self) -> int:
-        """For as long as this journal lives. Behind half a line a new one begins."""
-        make_folder(self.path.parent)
-        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        weakref.finalize(self, os.close, handle)
-        end = os.fstat(handle).st_size
-        if end and os.pread(handle, 1, end - 1) != b"\n":
-            os.write(handle, b"\n")
-        self._handle = handle
-        return handle
-
-
-def _written_line(completion: Completion) -> bytes:
-    content = _completion.dump_json(completion)
-    return b"%08x %s\n" % (zlib.crc32(content), content)
-
-
-def _read_line(line: bytes) -> Completion | None:
-    """The answer; None where the line is not, byte for byte, what was written."""
-    content = line[9:]
-    if line[:9] != b"%08x " % zlib.crc32(content):
-        return None
-    try:
-        return _completion.validate_json(content)
-    except ValidationError:
-        return None

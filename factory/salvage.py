@@ -4,7 +4,7 @@ The rule that must not break: only rows that the part's own page checksums vouch
 them is the row that was there.
 """
 
-from factory.run import Journal
+from factory.journal import Journal
 from factory.work import Work
 from schemas.chat import Completion
 from schemas.errors import SchemaError

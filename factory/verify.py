@@ -1,4 +1,4 @@
-"""Whether what lies in a run folder is what was written there, and holds together. Reads everything, changes nothing.
+"""Whether what lies of a round is what was written there, and holds together. Reads everything, changes nothing.
 
 First the ledger: each record, what it was made from, and the checksum, size, rows and form of each part. Then the rows, by
 the laws of `factory.laws`, a few shards in memory at a time. Last what is there once: ids over the whole run, export, catalog,
@@ -10,18 +10,19 @@ a row of others behind it.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from factory import store
 from factory.export import rows_of, written_formats
 from factory.formats import FORMATS
+from factory.found import Fault, Found, Kind
 from factory.identity import Stage
 from factory.laws import Broken, Law, broken, laws_of
 from factory.part_queries import Ask, Rows, catalog_counts, tables_over
-from factory.queries import literal
+from factory.rounds import taken
 from factory.run import RunFolder
+from factory.sql import literal
 from factory.work import Work
 from schemas.errors import SchemaError
 from schemas.export import ExportFormat
@@ -41,43 +42,8 @@ TABLES: Mapping[Stage, tuple[Table, ...]] = {
 _ONCE = (Stage.PROMPTS, Stage.SPREADS, Stage.BALANCE, Stage.TRUST, Stage.EXPORT)
 
 
-class Kind(StrEnum):
-    """What kind of thing is wrong, and so what mends it."""
-
-    RECORD = "record"  # the record alone; the parts may be sound
-    PART = "part"  # a part is not what its record says
-    ROWS = "rows"  # the rows break a law
-    STRANGER = "stranger"  # a file that no record knows, and that the views count
-    ROLL_UP = "roll_up"  # manifest or catalog, which are made from the rest
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong, and the shard of a stage that must be redone for it."""
-
-    kind: Kind
-    stage: str
-    shard: int
-    file: str  # below the run folder
-    why: str
-
-
-@dataclass
-class Found:
-    """What a look at a run came to."""
-
-    faults: list[Fault] = field(default_factory=list)
-    pending: dict[str, int] = field(default_factory=dict)  # stage -> shards that are not finished yet
-    parts: int = 0
-    rows: int = 0
-
-    @property
-    def finished(self) -> bool:
-        return not self.pending
-
-
 def verify(work: Work, manifest: RunManifest) -> Found:
-    """Everything. Raises SchemaError only where not even the number of shards can be known."""
+    """Everything of a round. Raises SchemaError only where not even the number of shards can be known."""
     look = _Look(work, manifest)
     look.ledger(Stage.PROMPTS)
     if look.sound[Stage.PROMPTS]:
@@ -85,6 +51,7 @@ def verify(work: Work, manifest: RunManifest) -> Found:
             look.ledger(stage)
         look.laws()
         look.whole_run()
+    look.found.faults = [replace(fault, round=work.run.round) for fault in look.found.faults]
     return look.found
 
 
@@ -240,6 +207,14 @@ class _Look:
             file = self._name(self.run.record_path(Stage.PROMPTS, 0))
             why = f"prompt {prompt_id} is in shard {first} and again in {last}"
             self.found.faults.append(Fault(Kind.ROWS, Stage.PROMPTS, 0, file, why))
+        if self.work.recipe.prompts.used_up == "stop":
+            before = taken(self.run)
+            for (prompt_id,) in ask("SELECT prompt_id FROM prompts ORDER BY 1") if before else ():
+                if prompt_id in before:
+                    file = self._name(self.run.record_path(Stage.PROMPTS, 0))
+                    why = f"prompt {prompt_id} was taken by an earlier round"
+                    self.found.faults.append(Fault(Kind.ROWS, Stage.PROMPTS, 0, file, why))
+                    break
 
     def _export(self, ask: Ask) -> None:
         """Each format has a row for each that it can hold, and nothing else."""
@@ -247,7 +222,7 @@ class _Look:
         for name in written_formats(record.notes):
             folder = self.run.export_path(name)
             files = [part for part in record.outputs if (self.run.root / part.path).is_relative_to(folder)]
-            rows, wanted = sum(part.rows for part in files), rows_of(self.run.root, FORMATS[name])
+            rows, wanted = sum(part.rows for part in files), rows_of(self.run, FORMATS[name])
             missing = self._missing(ask, name, [self.run.root / part.path for part in files if part.rows])
             if rows != wanted or missing:
                 why = f"`{name}` has {rows} rows, and the tables hold {wanted} for it" + (
@@ -270,9 +245,12 @@ class _Look:
         said = (manifest.prompts, manifest.shards, manifest.pairs, sum(manifest.dropped.values()))
         wanted = (counts[Table.PROMPTS], len(self.work.shards()), counts[Table.PAIRS], counts[Table.DROPPED])
         if self.found.finished and said != wanted:
-            self._rolled("manifest.json", f"says {said} prompts, shards, pairs and drops, and there are {wanted}")
+            self._rolled(
+                self._name(self.run.manifest_path),
+                f"says {said} prompts, shards, pairs and drops, and there are {wanted}",
+            )
         try:
-            seen = catalog_counts(self.run.catalog_path)
+            seen = catalog_counts(self.run.catalog_path, self.run.round)
         except SchemaError as error:
             self._rolled(self.run.catalog_path.name, f"cannot be used ({error})")
             return

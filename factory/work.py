@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from factory import identity
 from factory.hearing import Case, cases
 from factory.identity import Stage
+from factory.journal import Journal
 from factory.progress import Progress
-from factory.run import Journal, RunFolder, versions
+from factory.run import RunFolder, versions
 from schemas.errors import Fixable, SchemaError
 from schemas.manifest import PartFile, StageRecord
 from schemas.recipe import Recipe
@@ -65,7 +66,7 @@ class Work:
             case Stage.TRUST | Stage.EXPORT:
                 return [part for each in self.shards() for part in self.record(Stage.PAIRS, each).outputs]
             case Stage.PROMPTS:
-                return []
+                return [part for earlier in self.run.earlier() for part in earlier.prompt_parts()]
 
     def _found_by(self, stage: Stage) -> PartFile:
         """The record itself is the part: every verdict has a say in every pair, through the pooled spreads.

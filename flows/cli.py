@@ -6,7 +6,7 @@ SIGTERM.
 
 import json
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
@@ -18,10 +18,10 @@ from rich.console import Console
 from factory.export import left_out_of
 from factory.figures import figures
 from factory.formats import FORMATS
-from factory.gate import Gate
 from factory.identity import Stage
 from factory.opening import Opened, open_run
 from factory.recipe_file import read_recipe
+from factory.round_figures import round_figures
 from factory.run import RunFolder, run_folder
 from factory.spending import read_spent
 from flows import show
@@ -30,16 +30,18 @@ from flows.grpo import grpo
 from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
-from flows.plain import PlainRunner
 from flows.planning import foresee
 from flows.query import query, sql
+from flows.redoing import redo
 from flows.round import gate_of, make_round
+from flows.running import with_runner
+from flows.semi_online import semi_online
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
 from flows.train import train
 from flows.verify import verify
 from flows.waiting import Wait, turn
-from schemas.errors import FactoryError, Fixable, Stopped, Transient
+from schemas.errors import FactoryError, Stopped, Transient
 from schemas.export import ExportFormat
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
@@ -123,6 +125,7 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
     """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
     manifest = RunFolder(run).known()
     counted, max_tokens = figures(run), json.loads(manifest.identity["rollouts.max_tokens"])
+    rounds = round_figures(RunFolder(run))
     spent = read_spent(RunFolder(run).spent_path)
     if as_json:
         more = {
@@ -130,11 +133,13 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
             "tokens_saved_at_most": counted.loops.saved(max_tokens),
             "seconds": manifest.seconds,
             "spent": spent.model_dump(),
+            "rounds": [asdict(one) for one in rounds],
         }
         print(json.dumps(asdict(counted) | more))
         return
     console = Console()
     show.show_figures(console, counted, max_tokens)
+    show.show_rounds(console, rounds)
     show.show_seconds(console, manifest)
     show.show_spent(console, spent)
 
@@ -146,6 +151,7 @@ app.command()(loops)
 app.command()(verify)
 app.command("evaluate")(evaluate_checkpoints)
 app.command()(train)
+app.command("semi-online")(semi_online)
 app.add_typer(judges, name="judges")
 
 
@@ -159,42 +165,19 @@ def _make(recipe: Recipe, last: Stage, *, plain: bool, wait: bool) -> None:
         async def work(runner: Runner) -> None:
             found.append(await make_round(opened, runner, last, gate=gate))
 
-        signals.run(_with_runner(opened, work, signals, plain=plain), gate)
+        signals.run(with_runner(opened, work, signals, plain=plain), gate)
     manifest, sent = found[0]
     _report(opened, manifest, sent, last)
 
 
 def _again(recipe: Recipe, stage: Stage, *, wait: bool) -> None:
-    """Redo a stage from what is stored; whatever it is made from must be there."""
+    """Redo a stage of every round from what is stored; whatever it is made from must be there."""
     folder = RunFolder(run_folder(recipe))
     folder.known()
     with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
-        opened = open_run(recipe, progress, redone=Stage.BALANCE if stage is Stage.PAIRS else stage)
-        if opened.work.pending(Stage.VERDICTS):
-            raise Fixable(f"{folder.root}: not every prompt is judged yet; `prefactory judge` goes on with it")
-        found: list[tuple[RunManifest, int]] = []
-
-        gate = Gate()  # it sends nothing
-
-        async def work() -> None:
-            runner = PlainRunner(recipe.machine.shards_in_flight, gate)
-            found.append(await make_round(opened, runner, stage, gate=gate, offline=True))
-
-        signals.run(work(), gate)
-    manifest, sent = found[0]
+        found = [redo(each, recipe, stage, signals, progress) for each in folder.rounds() or (folder,)]
+    opened, manifest, sent = found[0]
     _report(opened, manifest, sent, stage)
-
-
-async def _with_runner(
-    opened: Opened, work: Callable[[Runner], Coroutine[None, None, None]], signals: StopSignals, *, plain: bool
-) -> None:
-    if plain or opened.work.nothing_left():
-        await work(PlainRunner(opened.work.recipe.machine.shards_in_flight, signals.gate))
-        return
-    opened.work.progress.say("starting Prefect (without it: --plain)")
-    from flows.scheduled import as_flow  # seconds to import, and only this verb wants it
-
-    await as_flow(opened, work, signals.gate, signals.install)
 
 
 def _report(opened: Opened, manifest: RunManifest, sent: int, last: Stage) -> None:

@@ -22,12 +22,13 @@ from factory.engine import Engine
 from factory.engines import EngineRoom, digest_of, model_refs
 from factory.gate import Gate
 from factory.gold import Accuracy, weights_document
+from factory.journal import Journal
 from factory.judge_probe import JudgeProbe, probe_judge
 from factory.keys import key_names
 from factory.opening import cache_folder, jury_of
 from factory.progress import Progress
 from factory.recipe_file import read_recipe
-from factory.run import Journal, RunFolder, run_folder
+from factory.run import RunFolder, run_folder
 from factory.sources import shown_path
 from factory.spending import Spending
 from factory.store import write_text

@@ -1,4 +1,4 @@
-"""Prefect's own server for one run, where the user has none.
+"""Prefect's own server for one process, where the user has none.
 
 The rule that must not break: the server is gone when this process is, in whatever way it ends. So it runs under
 `factory.guard`, and not as Prefect would start it, which leaves it behind when the run is killed.
@@ -22,14 +22,18 @@ from schemas.errors import EngineUnavailable
 
 LOOK = 0.1  # seconds between two looks at a server that is starting
 TIMEOUT = 180.0  # seconds until it must be up
+_running: dict[str, "subprocess.Popen[bytes]"] = {}  # by address; a process needs one, however many flows it runs
 _APP = "prefect.server.api.server:create_app"
 
 
 async def start(log: Path, withheld: Collection[str]) -> str:
-    """Start it and wait until it answers: the address of its API. It ends with this process. Raises EngineUnavailable.
+    """The address of its API. Started where none runs yet; it ends with this process. Raises EngineUnavailable.
 
     `withheld`: environment variables that hold keys for other servers, which it must not see.
     """
+    for address, known in _running.items():
+        if known.poll() is None:
+            return address
     port = choose_port(None)
     process = _spawn(port, log, withheld)
     atexit.register(_stop, process)
@@ -40,6 +44,7 @@ async def start(log: Path, withheld: Collection[str]) -> str:
             if process.poll() is not None or time.monotonic() - began > TIMEOUT:
                 raise EngineUnavailable(f"Prefect's server does not start (log: {log}); without Prefect: --plain")
             await asyncio.sleep(LOOK)
+    _running[url] = process
     return url
 
 

@@ -18,6 +18,7 @@ from factory.keys import key_names
 from factory.opening import Opened, cache_folder
 from factory.prompts import collect
 from factory.rollouts import Policy
+from factory.rounds import taken
 from factory.shards import Free
 from factory.spending import Spending
 from factory.trust import write_trust
@@ -85,7 +86,8 @@ class Round:
     async def _write_prompts(self, _: int, __: Free) -> None:
         recipe = self.recipe
         verifiers = [find_verifier(name) for name in recipe.jury.verifiers]
-        shards.write_prompts(self.work, lambda: collect(recipe.prompts, recipe.seed, self.work.progress, verifiers))
+        progress, before = self.work.progress, taken(self.work.run)
+        shards.write_prompts(self.work, lambda: collect(recipe.prompts, recipe.seed, progress, verifiers, before))
 
     async def _rollouts(self, *, judged: bool) -> None:
         """The answers; where the servers allow it each shard is judged as soon as its own are there."""
@@ -159,7 +161,7 @@ class Round:
         """Bring manifest and catalog up to what lies on disk."""
         run, before = self.work.run, self.work.run.manifest()
         assert before is not None, "open_run has written it"
-        counted = tally(run.root)
+        counted = tally(run.root, run.round)
         manifest = before.model_copy(
             update={
                 "updated": now(),

@@ -1,6 +1,7 @@
 """What a person sees of a run: its figures as tables, one pair in full, answers to queries."""
 
 import unicodedata
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from factory import queries
 from factory.figures import HINTS, Figures, LoopFigures, SlotFigures, TrustFigures
+from factory.round_figures import RoundFigures
 from schemas.manifest import RunManifest, Spent
 from schemas.rows import DropReason
 
@@ -156,6 +158,18 @@ def _visible(character: str) -> str:
     if character.isprintable() or character in _HARMLESS or unicodedata.category(character) == "Zs":
         return character
     return f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{ord(character):04x}"
+
+
+def show_rounds(console: Console, rounds: Sequence[RoundFigures]) -> None:
+    """One beside the other; nothing where there is but one."""
+    if len(rounds) < 2:
+        return
+    table = figure_table("Rounds", "round", "answered by", "prompts", "pairs", "dropped", "hard loops", "promoted")
+    for one in rounds:
+        hard = f"{one.hard} of {one.answers} = {one.hard / one.answers:.1%}" if one.answers else "-"
+        counts = (str(one.prompts), str(one.pairs), str(one.dropped))
+        table.add_row(str(one.round), one.policy[:16], *counts, hard, (one.promoted or "-")[:16])
+    console.print(table)
 
 
 def show_seconds(console: Console, manifest: RunManifest) -> None:

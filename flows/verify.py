@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 
 from factory.deciding import Bench
+from factory.found import Fault, Found
 from factory.identity import Stage
 from factory.opening import Opened, bench_of, jury_of
 from factory.progress import Progress
 from factory.recipe_file import stored_recipe
 from factory.repair import repair as take_out
 from factory.run import RunFolder
-from factory.verify import Found
 from factory.verify import verify as look
 from factory.work import Work, now
 from flows.plain import PlainRunner
@@ -49,7 +49,9 @@ def verify(
         found, done = _look(folder, progress), list[str]()
         if repair and found.faults:
             before = found
-            done = _repaired(folder, found, progress)
+            for each in _rounds(folder):
+                if own := [fault for fault in found.faults if fault.round == each.round]:
+                    done += _repaired(each, own, progress)
             found = _look(folder, progress)
             _show(Console(stderr=as_json), before, run)
     if as_json:
@@ -61,23 +63,32 @@ def verify(
 
 
 def _look(folder: RunFolder, progress: Progress) -> Found:
-    work, manifest = _opened(folder, progress)
-    return look(work, manifest)
+    """At every round."""
+    found = Found()
+    for each in _rounds(folder):
+        work, manifest = _opened(each, progress)
+        found.add(look(work, manifest))
+    return found
+
+
+def _rounds(folder: RunFolder) -> tuple[RunFolder, ...]:
+    return folder.rounds() or (folder,)
 
 
 def _opened(folder: RunFolder, progress: Progress) -> tuple[Work, RunManifest]:
-    """As the run itself says that it was made."""
+    """As the round itself says that it was made."""
     manifest = folder.manifest()
     if manifest is None:
-        raise Fixable(f"{folder.manifest_path}: is not there; `prefactory run RECIPE` makes it from the records")
+        verb = "semi-online" if folder.round else "run"
+        raise Fixable(f"{folder.manifest_path}: is not there; `prefactory {verb} RECIPE` makes it from the records")
     return Work(folder, stored_recipe(folder.recipe_path), manifest.identity, progress), manifest
 
 
-def _repaired(folder: RunFolder, found: Found, progress: Progress) -> list[str]:
+def _repaired(folder: RunFolder, faults: Sequence[Fault], progress: Progress) -> list[str]:
     """Takes out what is wrong, and makes anew what needs no model, as far as the run had come."""
     last = next((stage for stage in _LASTS if folder.begun(stage)), Stage.PROMPTS)
     work, _ = _opened(folder, progress)
-    done = take_out(work, found.faults, now())
+    done = take_out(work, faults, now())
     work, _ = _opened(folder, progress)
     if work.finished(Stage.PROMPTS, 0) is None:
         return done
@@ -106,8 +117,13 @@ def _show(console: Console, found: Found, run: Path) -> None:
         lines = [f"{found.parts} files with {found.rows:,} rows: all as recorded"]
     if found.pending:
         left = ", ".join(f"{stage} {count}" for stage, count in found.pending.items())
-        lines.append(f"not finished yet, in shards: {left}; `prefactory run {run / 'recipe.yaml'}` goes on")
+        lines.append(f"not finished yet, in shards: {left}; {_goes_on(run)} goes on")
     _show_lines(console, lines)
+
+
+def _goes_on(run: Path) -> str:
+    verb = "semi-online" if len(RunFolder(run).rounds()) > 1 else "run"
+    return f"`prefactory {verb} {run / 'recipe.yaml'}`"
 
 
 def _show_lines(console: Console, lines: Sequence[str]) -> None:
@@ -121,6 +137,4 @@ def _end(run: Path, found: Found, done: Sequence[str]) -> None:
         mend = "what is left is listed above" if done else f"`prefactory verify {run} --repair` takes out what is wrong"
         raise Fixable(f"{run}: not as recorded, faults: {len(found.faults)}; {mend}")
     if done and found.pending:
-        raise Transient(
-            f"{run}: what was taken out needs a model: `prefactory run {run / 'recipe.yaml'}` makes it anew"
-        )
+        raise Transient(f"{run}: what was taken out needs a model: {_goes_on(run)} makes it anew")

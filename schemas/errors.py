@@ -4,6 +4,7 @@
     ├── Fixable                something must be changed first; a retry cannot help (exit code 2)
     │   ├── RecipeError        a recipe, or what it names, is not usable
     │   ├── SourceError        a file of prompts, or of answers, cannot be read as one
+    │   ├── UsedUp             the sources hold no prompt that no earlier round took
     │   ├── DriftError         a run folder was made with another recipe
     │   ├── SchemaError        a stored table is not of the form this version writes
     │   ├── StorageError       the run folder cannot be written: no room, no right, not a folder
@@ -37,6 +38,10 @@ class RecipeError(Fixable):
 
 class SourceError(Fixable):
     """A file of prompts, or of answers, cannot be read as one."""
+
+
+class UsedUp(Fixable):
+    """The sources hold no prompt that no earlier round took."""
 
 
 class DriftError(Fixable):

@@ -14,6 +14,7 @@ from schemas.evaluation import Evaluation
 from schemas.export import Export
 from schemas.grpo import Grpo
 from schemas.section import Section
+from schemas.semi_online import SemiOnline
 from schemas.train import Train
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
@@ -75,7 +76,9 @@ class Decontaminate(Section):
 
 class Prompts(Section):
     sources: list[Source] = Field(min_length=1)
-    sample: int | None = Field(default=None, ge=1)  # how many prompts in all; None: every one
+    sample: int | None = Field(default=None, ge=1)  # how many prompts a round; None: every one
+    # A round takes what no earlier one took. Where a source has nothing left: stop, or take again what was taken least.
+    used_up: Literal["stop", "start_over"] = "stop"
     near_duplicates: NearDuplicates | None = None
     decontaminate: Decontaminate | None = None
 
@@ -245,6 +248,7 @@ class Recipe(Section):
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
     grpo: Grpo = Grpo()
+    semi_online: SemiOnline | None = None
     budget: Budget = Budget()
     machine: Machine = Machine()
 

@@ -203,6 +203,43 @@ TRUST = pa.schema(
     ]
 )
 
+_DIGESTS = pa.map_(TEXT, TEXT)
+
+ROUNDS = pa.schema(
+    [
+        _column("round", pa.int64(), "0 for the first"),
+        _column("policy", TEXT, "digest of the checkpoint that answered"),
+        _column(
+            "judges", _DIGESTS, "digest of each judge's model by its seat; a seat that is not here is the policy itself"
+        ),
+        _optional("reference", TEXT, "digest of the training's reference model"),
+        _optional(
+            "trained", TEXT, "digest of the checkpoint that was trained from the round's pairs and held the gates"
+        ),
+        _optional(
+            "promoted", TEXT, "digest of the checkpoint that answers the next round: the trained one, or its merge"
+        ),
+    ]
+)
+
+LINEAGE = pa.schema(
+    [
+        _column("round", pa.int64(), "the pair's round"),
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("cause", TEXT, "what separates the two sides"),
+        _column("chosen_id", TEXT, "rollout_id of the chosen answer"),
+        _column("rejected_id", TEXT, "rollout_id of the rejected answer"),
+        _column("chosen_by", TEXT, "digest of the checkpoint that wrote the chosen answer"),
+        _column("rejected_by", TEXT, "digest of the checkpoint that wrote the rejected answer"),
+        *(ROUNDS.field(name).with_nullable(True) for name in ("judges", "reference", "trained", "promoted")),
+    ]
+)
+
+OF_ROUNDS: dict[str, pa.Schema] = {
+    "rounds": ROUNDS,
+    "lineage": LINEAGE,
+}  # beside the tables, over them and the run's documents
+
 SCHEMAS: dict[Table, pa.Schema] = {
     Table.PROMPTS: PROMPTS,
     Table.ROLLOUTS: ROLLOUTS,

@@ -8,9 +8,11 @@ from factory.identity import Stage
 from factory.opening import open_run
 from factory.progress import Progress, Silent
 from factory.recipe_file import read_recipe
+from factory.rounds import round_recipe
 from factory.run import RunFolder, run_folder
 from flows.plain import PlainRunner
 from flows.round import gate_of, make_round
+from schemas.recipe import ModelRef
 from schemas.rows import Dropped, Pair, Prompt, Rollout, Scorecard, Verdict
 
 
@@ -67,3 +69,16 @@ def kept(root: Path) -> int:
     run = RunFolder(root)
     records = [run.record(stage, shard) for stage in ("rollouts", "verdicts") for shard in range(run.shards())]
     return lines + sum(record.requests for record in records if record)
+
+
+def make_later(path: Path, round_: int, policy: ModelRef, last: Stage = Stage.PAIRS) -> tuple[Path, int]:
+    """As `make`, a round above the first, answered by another model."""
+    recipe = read_recipe(path)
+    later = round_recipe(recipe, policy)
+    root = run_folder(recipe)
+    with RunFolder(root).locked():
+        opened = open_run(later, Silent(), round_=round_)
+        gate = gate_of(opened.work)
+        runner = PlainRunner(recipe.machine.shards_in_flight, gate)
+        _, sent = asyncio.run(make_round(opened, runner, last, gate=gate))
+    return root, sent

@@ -17,7 +17,8 @@ from benchmarks.kill_points import Event, Fuse
 from benchmarks.killed_run import NEVER, Kill, Life, Point, Scene, drawn, live, living, lost_rows, serving
 from benchmarks.kills import KINDS, STAGES, Told, row_of, stage_of, summary, write_recipe
 from benchmarks.real_kills import accounted, greedy_of, on_disk
-from factory.run import Journal, RunFolder
+from factory.journal import Journal
+from factory.run import RunFolder
 from schemas.chat import Completion
 from schemas.rows import Dropped, DropReason, Prompt
 from schemas.tables import Table

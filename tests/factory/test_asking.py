@@ -8,8 +8,8 @@ import pytest
 
 from factory.asking import TOO_LONG, Desk, together
 from factory.engine import TRIES, Engine
+from factory.journal import Journal
 from factory.protocol import Wire
-from factory.run import Journal
 from factory.transport import http_client
 from schemas.chat import Completion, Message, Request, Role, Sampling
 from schemas.errors import EngineRefused, EngineUnavailable, StorageError

@@ -168,12 +168,24 @@ def test_export_twice_is_the_same_rows(tmp_path: Path) -> None:
 def test_export_later_round_moves_no_prompt_to_the_other_split(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", PAIRS)
     first = {row["prompt_id"]: split for split, rows in from_disk(exported(run, a_recipe())) for row in rows}
-    a_run(tmp_path / "run", [a_pair("ee" * 16), *PAIRS[:3]], round_=1)
+    second = a_run(tmp_path / "run", [a_pair("ee" * 16), *PAIRS[:3]], round_=1)
 
-    rows = [(row["prompt_id"], split) for split, rows in from_disk(exported(run, a_recipe())) for row in rows]
+    rows = [(row["prompt_id"], split) for split, rows in from_disk(exported(second, a_recipe())) for row in rows]
 
-    assert len(rows) == len(PAIRS) + 4
+    assert len(rows) == 4
     assert all(first.get(prompt_id, split) == split for prompt_id, split in rows)
+
+
+def test_export_of_a_round_holds_its_pairs_alone_and_leaves_the_others(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", PAIRS)
+    before = exported(run, a_recipe())
+    there = list(from_disk(before))
+
+    second = exported(a_run(tmp_path / "run", [a_pair("ee" * 16)], round_=1), a_recipe())
+
+    assert [row["prompt_id"] for _, rows in from_disk(second) for row in rows] == ["ee" * 16]
+    assert second != before
+    assert list(from_disk(before)) == there
 
 
 @pytest.mark.parametrize("share", [0.0, 0.000001])

@@ -76,7 +76,7 @@ def test_format_pairs_are_written_once_or_counted(tmp_path: Path, name: ExportFo
 
     assert len(ids) == len(set(ids))
     assert len(ids) + sum(left_out.values()) == len(CASES)
-    assert rows_of(run.root, FORMATS[name]) == len(ids)
+    assert rows_of(run, FORMATS[name]) == len(ids)
 
 
 @pytest.mark.parametrize("name", ExportFormat)

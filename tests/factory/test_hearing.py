@@ -11,8 +11,8 @@ import pytest
 from factory.asking import Desk
 from factory.engine import Engine
 from factory.hearing import AGAIN, Case, Court, Seat, all_verdicts, cases, hear, hear_again, questions
+from factory.journal import Journal
 from factory.protocol import Ability, Wire
-from factory.run import Journal
 from factory.transport import http_client
 from judges import clarity, correctness, helpfulness
 from judges.base import Judge

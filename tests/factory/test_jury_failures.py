@@ -18,8 +18,8 @@ from factory.asking import Desk
 from factory.breaker import BAD
 from factory.engine import Engine
 from factory.hearing import AGAIN, Court, Seat, all_verdicts, hear, hear_again
+from factory.journal import Journal
 from factory.jury import needs_requeue
-from factory.run import Journal
 from factory.transport import http_client
 from judges.base import Judge
 from judges.listwise import ListwiseJudge

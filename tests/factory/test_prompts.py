@@ -53,7 +53,7 @@ def test_collect_small_run_looks_like_this(tmp_path: Path) -> None:
         ("a", "Two?"),
         ("b", "Three?"),
     ]
-    assert collected.counts == (SourceCounts("a", 3, 1, 0, 0, 2), SourceCounts("b", 2, 1, 0, 0, 1))
+    assert collected.counts == (SourceCounts("a", 3, 1, 0, 0, 0, 2), SourceCounts("b", 2, 1, 0, 0, 0, 1))
 
 
 def test_collect_prompt_that_a_verifier_could_never_check_is_refused(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_collect_near_duplicates_keep_the_first_and_need_the_same_instructions(t
     collected = collect(Prompts(sources=[source], near_duplicates=NearDuplicates()), 0, Silent())
 
     assert sorted(said(collected)) == [text, text + " ."]
-    assert collected.counts == (SourceCounts("a", 4, 0, 2, 0, 2),)
+    assert collected.counts == (SourceCounts("a", 4, 0, 2, 0, 0, 2),)
 
 
 def test_collect_evaluation_prompts_are_left_out(tmp_path: Path) -> None:

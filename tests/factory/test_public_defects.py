@@ -26,10 +26,10 @@ from factory.calibration import read_gold
 from factory.confirming import confirmed
 from factory.engine import Engine
 from factory.hearing import Case, Court, Seat, all_verdicts, hear, hear_again
+from factory.journal import Journal
 from factory.jury import blocks
 from factory.protocol import Ability, Wire
 from factory.rollouts import Policy, plan, roll_out
-from factory.run import Journal
 from factory.transport import http_client
 from judges import clarity, correctness, helpfulness
 from judges.base import Judge, Question, no_score, request_id

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from factory.asking import Desk
 from factory.engine import Engine
+from factory.journal import Journal
 from factory.protocol import Wire
 from factory.rollouts import Policy, plan, roll_out, seed_of, slots, split_reasoning
-from factory.run import Journal
 from factory.transport import http_client
 from schemas.chat import Completion, Message, RepetitionDetection, Role, Sampling
 from schemas.recipe import Decoding, Rollouts

@@ -14,7 +14,8 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.run import Journal, RunFolder, refuse_drift, versions
+from factory.journal import Journal
+from factory.run import RunFolder, refuse_drift, versions
 from schemas.chat import Completion, TokenAlternative
 from schemas.errors import DriftError, Fixable, SchemaError, StorageError
 from schemas.manifest import UNASKED, PartFile, Provenance, RunManifest, StageRecord
