@@ -22,7 +22,6 @@ _INNER = (
     "train/*/*/*",
 )
 _MARKS = frozenset({LOCK, "manifest.json"})  # one of them lies in every run
-_INNER = ("round=*/*", "round=*/_journal/*", "logs/*", "export/*", "grpo/*", "train/*", "train/*/*", "train/*/*/*")
 _BEFORE = frozenset({"logs", "evaluation"})  # what a probe of the judges or an evaluation leaves before there is a run
 
 

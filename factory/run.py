@@ -270,7 +270,9 @@ class RunFolder:
         """Raises Fixable where the folder is no run."""
         manifest = self.manifest()
         if manifest is None:
-            raise Fixable(f"{self.root}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
+            raise Fixable(
+                f"{self.manifest_path.parent}: no run there (no manifest.json); `prefactory run RECIPE` makes one"
+            )
         return manifest
 
     def write_manifest(self, manifest: RunManifest) -> None:

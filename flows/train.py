@@ -15,7 +15,7 @@ from rich.console import Console
 
 from factory.gate import Gate
 from factory.keys import key_names
-from factory.models import LocalModel, resolve_model
+from factory.models import resolve_model
 from factory.opening import cache_folder
 from factory.progress import Progress
 from factory.recipe_file import read_recipe, stored_recipe
@@ -28,7 +28,7 @@ from flows.stopping import StopSignals
 from flows.terminal import progress_display
 from flows.waiting import Wait, turn
 from schemas.errors import Fixable
-from schemas.recipe import ModelRef, Recipe
+from schemas.recipe import Recipe
 from schemas.train import Train
 from schemas.training import StepFigures, TrainingPlan
 
@@ -40,7 +40,9 @@ def train(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
     round_: Annotated[
         int | None,
-        typer.Option("--round", min=0, help="into train/round-K, from the checkpoint of the round before it"),
+        typer.Option(
+            "--round", min=0, help="on the pairs of round K, from the checkpoint that answered it, into train/round-K"
+        ),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="a recipe whose section `train` is used; the run stays as it is")
@@ -56,9 +58,8 @@ def train(
 
     Run it again to go on where it stopped. A guard that trips ends it with its reason and exit code 2.
     """
-    folder = RunFolder(run.resolve())
-    if folder.manifest() is None:
-        raise Fixable(f"{run}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
+    folder = RunFolder(run.resolve(), round_ or 0)
+    folder.known()
     made = stored_recipe(folder.recipe_path)
     settings = (made if recipe is None else read_recipe(recipe)).train.settled(made.seed)
     name = name if recipe is None else name or _digest(settings)
@@ -98,27 +99,16 @@ def _checked(name: str | None) -> str | None:
 def _plan(
     folder: RunFolder, recipe: Recipe, settings: Train, round_: int | None, name: str | None, progress: Progress
 ) -> TrainingPlan:
-    start = _start(folder, recipe, round_, progress)
+    start = resolve_model(recipe.policy, cache_folder(), progress.say)
     return plan_training(
         settings,
         start,
         start,
-        RunFolder(folder.root, round_ or 0).export_path(FORMAT),
+        folder.export_path(FORMAT),
         folder.train_path(round_, name),
         threads=recipe.machine.threads,
         trust_remote_code=recipe.policy.trust_remote_code,
     )
-
-
-def _start(folder: RunFolder, recipe: Recipe, round_: int | None, progress: Progress) -> LocalModel:
-    """The model that a training starts from, which is its reference too."""
-    ref = recipe.policy
-    if round_:
-        before = folder.train_path(round_ - 1) / CHECKPOINT
-        if not before.is_dir():
-            raise Fixable(f"{before}: is not there, and round {round_} starts from it; train round {round_ - 1} first")
-        ref = ModelRef(model=str(before), trust_remote_code=ref.trust_remote_code)
-    return resolve_model(ref, cache_folder(), progress.say)
 
 
 def _show(console: Console, trained: Trained) -> None:
