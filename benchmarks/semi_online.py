@@ -1,0 +1,258 @@
+"""Does the recipe do what it is for? Rounds on the shipped model, beside trainings that leave one of its parts out.
+
+    python -m benchmarks.semi_online                    three rounds of recipes/semi_online.yaml, and four trainings beside them
+    python -m benchmarks.semi_online --quick            at toy length, under twenty minutes: it shows that it runs, no more
+    python -m benchmarks.semi_online --folder FOLDER    where the runs are made, and gone on with (runs/benchmark-semi_online)
+
+The held-out prompts are those of data/evaluation, fixed beforehand and never trained on. Beside the rounds stand, each trained
+from the base on the answers and verdicts of round 0:
+
+- `plain DPO`: log-ratios summed, not divided by the length of the answer;
+- `SFT`: cross-entropy on the chosen answers, the control;
+- `untrimmed`: rejected loops in their whole length;
+- `loops left out`: no pair is made by a loop, as if loops were not forced to be rejected. A judge never reads a loop, so that
+  nobody can say where the jury would have put them.
+
+Everything is done by the commands that a user has, each of which goes on where it was stopped, so that this does too. The
+figures go to benchmarks/results/semi_online.json (quick ones to the folder), and the plot beside them. The last line of the
+output is one JSON object.
+
+The rule that its reader must not break: a rate means something only beside its cap and its interval, and a checkpoint that a
+gate held back is in the table like any other.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from benchmarks.semi_online_table import Document, plot, row_of, table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+RECIPE = ROOT / "recipes" / "semi_online.yaml"
+RESULTS = HERE / "results"
+RUN = "rounds"
+EVERY_PERIOD, NEXT_TO_NONE = 10**6, 1e-9
+
+TOY: Document = {
+    "prompts": {"sample": 20},
+    "rollouts": {"max_tokens": 160},
+    "train": {"max_length": 1024, "max_steps": 4, "epochs": None, "guards": {"min_pairs": 4}},
+    "evaluation": {"sample": 16, "max_tokens": [64, 160]},
+    "semi_online": {"rounds": 2, "on_tripped": "stop"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A training beside the rounds. `pairs`: what its pairs are made by instead, if by anything else."""
+
+    name: str
+    train: Mapping[str, object]
+    pairs: Mapping[str, object] | None = None
+
+
+BESIDE = (
+    Beside("plain DPO", {"loss": "sigmoid"}),
+    Beside("SFT", {"loss": "sft"}),
+    Beside("untrimmed", {}, {"keep_periods": EVERY_PERIOD}),
+    Beside("loops left out", {}, {"loop_share": NEXT_TO_NONE}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A row of the table: its name here, and where it lies. `promoted` is None for what no gate was asked about."""
+
+    name: str
+    folder: str
+    digest: str
+    promoted: bool | None = None
+
+
+def merged(document: Mapping[str, object], changes: Mapping[str, object]) -> Document:
+    """`changes` into `document`, section by section. None takes a field out."""
+    found = dict(document)
+    for name, value in changes.items():
+        before = found.get(name)
+        if isinstance(value, Mapping):
+            found[name] = merged(before if isinstance(before, Mapping) else {}, value)
+        elif value is None:
+            found.pop(name, None)
+        else:
+            found[name] = value
+    return found
+
+
+def recipe_of(folder: Path, *, quick: bool) -> Document:
+    """The shipped recipe with its paths made absolute, for runs below `folder`."""
+    document = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    prompts = document["prompts"]
+    for source in prompts["sources"]:
+        source["path"] = str((RECIPE.parent / source["path"]).resolve())
+    prompts["decontaminate"]["paths"] = [
+        str((RECIPE.parent / path).resolve()) for path in prompts["decontaminate"]["paths"]
+    ]
+    own = {"name": RUN, "machine": {"runs": str(folder)}, "export": {"formats": ["trl-tokens"]}}
+    return merged(merged(document, own), TOY if quick else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where everything is done, and how it is said."""
+
+    folder: Path
+    recipe: Document
+    console: Console
+
+    @property
+    def run(self) -> Path:
+        return self.folder / RUN
+
+    def written(self, name: str, document: Document) -> Path:
+        path = self.folder / f"{name.replace(' ', '-')}.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        return path
+
+    def command(self, *words: object, may_end: Sequence[int] = (0,)) -> str:
+        """What it printed. Ends the benchmark where it ends in another way; its progress goes to the terminal."""
+        line = [sys.executable, "-m", "flows.cli", *map(str, words)]
+        self.console.print("$ prefactory", *map(str, words), markup=False, highlight=False)
+        ended = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        if ended.returncode not in may_end:
+            sys.exit(f"prefactory {words[0]} ended with {ended.returncode}; the reason stands above")
+        return ended.stdout
+
+    def rounds(self) -> tuple[Document, list[Checkpoint]]:
+        """The story of the rounds, and a checkpoint for each: the promoted one, or the last that was held back."""
+        path = self.written(RUN, self.recipe)
+        self.command("semi-online", path, "--plain", may_end=(0, 2))
+        story = json.loads((self.run / "semi_online.json").read_text(encoding="utf-8"))
+        found = []
+        for one in story["rounds"]:
+            last = one["attempts"][-1]
+            if last["candidate"] is not None:
+                folder, promoted = str(self.run / last["folder"]), one["promoted"] is not None
+                found.append(Checkpoint(f"round {one['round']}", folder, last["candidate"], promoted))
+        return story, found
+
+    def beside(self, one: Beside) -> Checkpoint | None:
+        """Train on round 0 in another way. None where a guard of the trainer stopped it, which says why by itself."""
+        run = self.run if one.pairs is None else self._paired_anew(one)
+        settings = merged(self.recipe, {"train": one.train})
+        name = one.name.replace(" ", "-").lower()
+        words = ("train", run, "--recipe", self.written(name, settings), "--name", name, "--json")
+        if not (printed := self.command(*words, may_end=(0, 2))):
+            return None
+        made = json.loads(printed)
+        return Checkpoint(one.name, str(Path(made["folder"]) / "checkpoint"), made["digest"])
+
+    def _paired_anew(self, one: Beside) -> Path:
+        """A copy of round 0 with other pairs: they need no model."""
+        name = one.name.replace(" ", "-")
+        run = self.folder / name
+        if not run.exists():
+            building = self.folder / f".{name}.copying"
+            shutil.rmtree(building, ignore_errors=True)
+            shutil.copytree(self.run, building, ignore=_all_but_round_0)
+            building.rename(run)
+        path = self.written(name, merged(self.recipe, {"name": name, "pairing": one.pairs, "semi_online": None}))
+        self.command("pair", path)
+        self.command("export", path)
+        return run
+
+    def evaluated(self, checkpoints: Sequence[Checkpoint]) -> Document:
+        """All of them against the base. Each that was asked before is not asked again."""
+        path = self.written(RUN, self.recipe)
+        folders = [one.folder for one in checkpoints]
+        policy = self.recipe["policy"]
+        assert isinstance(policy, dict)
+        found: Document = json.loads(self.command("evaluate", path, policy["model"], *folders, "--json"))
+        return found
+
+
+def _all_but_round_0(folder: str, names: list[str]) -> list[str]:
+    """What of a run has no part in round 0's verdicts."""
+    own = ("train", "evaluation", "export", "semi_online.json", "catalog.duckdb", ".lock", "logs")
+    if Path(folder).name != RUN:
+        return []
+    return [name for name in names if name in own or (name.startswith("round=") and name != "round=0")]
+
+
+def without_twins(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], dict[str, str]]:
+    """Those whose weights differ, and for each other one whom it equals: where nothing looped there is nothing to trim."""
+    first: dict[str, Checkpoint] = {}
+    for one in checkpoints:
+        first.setdefault(one.digest, one)
+    twins = {one.name: first[one.digest].name for one in checkpoints if first[one.digest] is not one}
+    return list(first.values()), twins
+
+
+def rows_of(checkpoints: Sequence[Checkpoint], report: Mapping[str, object]) -> list[Document]:
+    figures, against = report["figures"], report["against"]
+    assert isinstance(figures, list)
+    assert isinstance(against, list)
+    base = row_of("base", None, figures[0], None)
+    return [base] + [
+        row_of(one.name, one.promoted, own, other)
+        for one, own, other in zip(checkpoints, figures[1:], against, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    rows: list[Document]
+    twins: dict[str, str]  # trainings that came to the weights of another
+    stopped: list[str]  # trainings that a guard stopped
+    story: Document
+
+
+def measure(stand: Stand) -> Found:
+    story, rounds = stand.rounds()
+    beside = {one.name: stand.beside(one) for one in BESIDE}
+    kept, twins = without_twins([*rounds, *(one for one in beside.values() if one is not None)])
+    rows = rows_of(kept, stand.evaluated(kept))
+    return Found(rows, twins, [name for name, one in beside.items() if one is None], story)
+
+
+def show(found: Found) -> None:
+    Console(width=60 + 30 * len(found.rows)).print(table(found.rows))
+    for name, other in found.twins.items():
+        print(f"{name}: the same weights as {other}")
+    for name in found.stopped:
+        print(f"{name}: a guard stopped its training")
+    for row in found.rows:
+        tripped = row["tripped"]
+        assert isinstance(tripped, list)
+        for why in tripped:
+            print(f"{row['checkpoint']}: this gate does not hold against the base: {why['bound']}: {why['why']}")
+
+
+def main(options: argparse.Namespace) -> None:
+    began, name = time.monotonic(), f"benchmark-semi_online{'-quick' if options.quick else ''}"
+    folder = (options.folder or ROOT / "runs" / name).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = measure(Stand(folder, recipe_of(folder, quick=options.quick), Console(stderr=True)))
+    results = folder if options.quick else RESULTS
+    results.mkdir(exist_ok=True)
+    whole = asdict(found) | {"quick": options.quick, "seconds": round(time.monotonic() - began)}
+    (results / "semi_online.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    plot(found.rows, results / "semi_online.png")
+    show(found)
+    print(json.dumps({name: value for name, value in whole.items() if name != "story"}))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.semi_online", description="What each part is worth.")
+    parser.add_argument("--quick", action="store_true", help="toy length, under twenty minutes")
+    parser.add_argument("--folder", type=Path, help="where the runs are made, and gone on with")
+    main(parser.parse_args())

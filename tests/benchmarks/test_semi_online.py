@@ -1,0 +1,87 @@
+"""What the benchmark of rounds asks for, and how it shows what came out."""
+
+from pathlib import Path
+
+from benchmarks.semi_online import BESIDE, RUN, Checkpoint, _all_but_round_0, merged, recipe_of, rows_of, without_twins
+from benchmarks.semi_online_table import number, plot, rate, table
+from schemas.recipe import Recipe
+
+
+def answers(decoding: str, cap: int, hits: int) -> dict[str, object]:
+    share = {"hits": hits, "of": 8, "rate": hits / 8, "interval": [0.0, 0.5]}
+    nothing = {"hits": 0, "of": 0, "rate": None, "interval": [0.0, 1.0]}
+    own = {"hard": share, "ended": share, "accuracy": nothing, "tokens": [3.0, 2.0], "distinct": [0.1, None, 0.3]}
+    return {"decoding": decoding, "max_tokens": cap, "repeated": 0.25} | own
+
+
+def figures(digest: str, hits: int) -> dict[str, object]:
+    takes = [answers(how, cap, hits) for cap in (64, 160) for how in ("greedy", "sampled")]
+    return {"digest": digest, "answers": takes, "perplexity": 12.5, "bits_per_byte": 1.0}
+
+
+def report() -> dict[str, object]:
+    wins = {"won": 3, "tied": 2, "lost": 3, "win_rate": {"hits": 4.0, "of": 8, "rate": 0.5, "interval": [0.2, 0.8]}}
+    compared = [
+        {"decoding": how, "max_tokens": cap, "wins_with_loops": wins if cap == 160 else None}
+        for cap in (64, 160)
+        for how in ("greedy", "sampled")
+    ]
+    tripped = [{"bound": "loops", "why": "went up"}]
+    return {
+        "figures": [figures("a", 4), figures("b", 1)],
+        "against": [{"compared": compared, "tripped": tripped}],
+        "trained": 20,
+    }
+
+
+def test_recipe_quick_and_whole_are_recipes_that_can_be_read(tmp_path: Path) -> None:
+    for quick in (True, False):
+        read = Recipe.model_validate(recipe_of(tmp_path, quick=quick))
+        assert read.semi_online is not None
+        assert all(source.path is not None and source.path.exists() for source in read.prompts.sources)
+        assert read.export.formats == ["trl-tokens"]
+
+
+def test_recipe_of_every_training_beside_differs_in_what_it_says(tmp_path: Path) -> None:
+    whole = recipe_of(tmp_path, quick=False)
+    read = Recipe.model_validate(whole)
+    for one in BESIDE:
+        other = Recipe.model_validate(merged(whole, {"train": one.train, "pairing": one.pairs or {}}))
+        assert (other.train != read.train) == bool(one.train)
+        assert (other.pairing != read.pairing) == bool(one.pairs)
+
+
+def test_merged_goes_into_sections_and_takes_out_what_is_none() -> None:
+    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": None}) == {"a": {"b": 4, "c": 2}}
+
+
+def test_copy_of_round_0_leaves_out_what_came_of_it() -> None:
+    names = ["round=0", "round=1", "train", "manifest.json", "spent.json", ".lock"]
+
+    assert _all_but_round_0(f"/x/{RUN}", names) == ["round=1", "train", ".lock"]
+    assert _all_but_round_0(f"/x/{RUN}/round=0", ["train"]) == []
+
+
+def test_without_twins_names_whom_each_other_equals() -> None:
+    one, two, three = Checkpoint("a", "/a", "1"), Checkpoint("b", "/b", "2"), Checkpoint("c", "/c", "1")
+
+    assert without_twins([one, two, three]) == ([one, two], {"c": "a"})
+
+
+def test_table_and_plot_have_each_checkpoint_with_its_counts(tmp_path: Path) -> None:
+    rows = rows_of([Checkpoint("round 0", "/a", "b", promoted=False)], report())
+
+    shown = table(rows)
+    plot(rows, tmp_path / "plot.png")
+
+    first = [list(column.cells) for column in shown.columns]
+    assert first[1][0] == "4 of 8 = 50.0% (0.0%-50.0%)"
+    assert first[2][0] == "1 of 8 = 12.5% (0.0%-50.0%)"
+    assert "4 of 8 = 50.0% (20.0%-80.0%)" in first[2]
+    assert first[2][-1] == "no"
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figure_that_is_not_known_is_shown_as_such() -> None:
+    assert rate({"hits": 0, "of": 0, "rate": None, "interval": [0.0, 1.0]}) == "-"
+    assert number([1.0, None]) == "1, -"
