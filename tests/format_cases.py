@@ -174,11 +174,3 @@ def a_run(root: Path, cases: tuple[Case, ...] = CASES) -> RunFolder:
     run.write_part(Table.PAIRS, 0, [case.pair for case in cases])
     run.write_part(Table.ROLLOUTS, 0, [rollout for case in cases for rollout in rollouts_of(case)])
     return run
-
-
-def swapped(case: Case) -> Case:
-    pair = case.pair
-    other = replace(
-        pair, chosen=pair.rejected, rejected=pair.chosen, chosen_id=pair.rejected_id, rejected_id=pair.chosen_id
-    )
-    return replace(case, pair=other)

@@ -12,12 +12,11 @@ from factory.export import is_test, rows_of, write_format
 from factory.formats import FORMATS
 from factory.formats.base import Files
 from factory.formats.ftpo import NO_ALTERNATIVE, NO_ONSET
-from factory.formats.kto import BOTH_WAYS
 from factory.run import RunFolder
 from schemas.export import ExportFormat
 from schemas.rows import Loop
 from schemas.tables import Table
-from tests.format_cases import ALONE, CASES, a_manifest, a_recipe, a_run, rollouts_of, swapped
+from tests.format_cases import ALONE, CASES, a_manifest, a_recipe, a_run, rollouts_of
 from tests.samples import a_rollout
 
 GOLDEN = Path(__file__).parent / "formats"
@@ -137,11 +136,8 @@ def test_format_of_a_folder_that_is_written_again_is_the_same(tmp_path: Path, na
 # KTO
 
 
-def test_kto_an_answer_in_several_pairs_stands_once(tmp_path: Path) -> None:
+def test_kto_both_sides_of_a_pair_are_answers_with_their_label(tmp_path: Path) -> None:
     run = a_run(tmp_path, CASES[:1])
-    again = replace(CASES[0].pair, rejected="It is 40.", rejected_id="other")
-    RunFolder(tmp_path, 1).write_part(Table.PROMPTS, 0, [CASES[0].prompt])
-    RunFolder(tmp_path, 1).write_part(Table.PAIRS, 0, [again])
 
     write_format(run, a_recipe(), a_manifest(), FORMATS[ExportFormat.KTO])
 
@@ -149,18 +145,7 @@ def test_kto_an_answer_in_several_pairs_stands_once(tmp_path: Path) -> None:
     assert [(row["completion"][0]["content"], row["label"]) for row in rows] == [  # type: ignore[index]  # a list
         ("6 x 7 = 42.", True),
         ("It is 41.", False),
-        ("It is 40.", False),
     ]
-
-
-def test_kto_an_answer_chosen_and_rejected_has_no_label(tmp_path: Path) -> None:
-    run = a_run(tmp_path, CASES[:1])
-    RunFolder(tmp_path, 1).write_part(Table.PROMPTS, 0, [CASES[0].prompt])
-    RunFolder(tmp_path, 1).write_part(Table.PAIRS, 0, [swapped(CASES[0]).pair])
-
-    exported = write_format(run, a_recipe(), a_manifest(), FORMATS[ExportFormat.KTO])
-
-    assert (exported.outputs, exported.left_out) == ([], {BOTH_WAYS: 2})
 
 
 # FTPO
