@@ -5,6 +5,8 @@
     python -m benchmarks.scale --quick              1,000 and 2,000 prompts, under a minute
     python -m benchmarks.scale --folder /big/disk   where the folders are made, and removed at the end; a small run says
                                                     last how much room a million prompts would take
+    python -m benchmarks.scale --keep --only made   leave the folder, which takes long to make; it is named at the end
+    python -m benchmarks.scale --on FOLDER --only status resume     a few commands on one that was kept
 
 Every command is a process of its own, as a user runs it, whose peak memory the kernel tells. `resume` is the time from the
 start of the command to its first connection to the engine, on a folder of which one shard of verdicts is not there.
@@ -39,15 +41,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.scale_folder import recipe_file, write_folder
 
+MADE, RESUME = "made", "resume"
 QUERIES = {
     "query: loops by slot": "SELECT slot, count(*), count(*) FILTER (loop = 'hard') FROM rollouts GROUP BY ALL",
     "query: one prompt": "SELECT slot, judge, score FROM rollouts JOIN verdicts USING (prompt_id, rollout_id) "
@@ -94,9 +98,9 @@ def measured(line: Sequence[str], env: Mapping[str, str], log: Path) -> Cost:
 class Door:
     """An address where connections are noticed and closed: what comes before the first one is the command's own time."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.first: float | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -112,35 +116,77 @@ def prefactory(*words: object) -> list[str]:
     return [sys.executable, "-m", "flows.cli", *map(str, words)]
 
 
-def measure(prompts: int, shard_size: int, folder: Path, console: Console) -> dict[str, Cost]:
-    """Make the folder, run every command on it."""
-    door, began, log = Door(), time.monotonic(), folder / "log"
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A folder with a run up to its verdicts, and the door that its recipe names as the engine."""
+
+    folder: Path
+    prompts: int
+    shard_size: int
+    door: Door
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "recipe.yaml"
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "runs" / "scale"
+
+
+def make(prompts: int, shard_size: int, folder: Path, console: Console) -> tuple[Made, Cost]:
+    door, began = Door(), time.monotonic()
     recipe = recipe_file(folder, prompts, shard_size, door.url)
     for done in write_folder(recipe, prompts):
         if done % (shard_size * 100) == 0:
             console.print(f"{done} of {prompts} prompts written, {time.monotonic() - began:.0f} s")
-    root, env = folder / "runs" / "scale", os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
-    found = {"made": Cost(round(time.monotonic() - began, 1), 0.0, 0, 0)}
+    return Made(folder, prompts, shard_size, door), Cost(round(time.monotonic() - began, 1), 0.0, 0, 0)
 
-    def run(name: str, line: Sequence[str]) -> None:
-        found[name] = measured(line, env, log)
-        console.print(name, asdict(found[name]))
 
-    run("loop check", [sys.executable, "-c", LOOP_CHECK, str(root)])
-    run("pair", prefactory("pair", recipe))
-    run("export", prefactory("export", recipe))
-    run("status", prefactory("status", root, "--json"))
-    if "verify" in subprocess.run(prefactory("--help"), capture_output=True, text=True, check=True).stdout:
-        run("verify", prefactory("verify", root))
-    for name, sql in QUERIES.items():
-        run(name, prefactory("query", root, sql, "--format", "json"))
-    run("run again", prefactory("run", recipe, "--plain"))
-    (root / "round=0" / "_records" / f"verdicts-{(prompts - 1) // shard_size:05d}.json").unlink()
-    door.first, started = None, time.monotonic()
-    cost = measured(prefactory("judge", recipe), env, log)
-    assert door.first is not None, f"resume never reached its engine, see {log}"
-    found["resume"] = Cost(round(door.first - started, 2), cost.cpu, cost.peak_mb, 0 if cost.code == 1 else cost.code)
+def made_before(folder: Path) -> Made:
+    """One that `--keep` has left."""
+    document = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    port = int(document["policy"]["urls"][0].rsplit(":", 1)[1].removesuffix("/v1"))
+    with (folder / "prompts.jsonl").open("rb") as lines:
+        prompts = sum(1 for _ in lines)
+    return Made(folder, prompts, document["machine"]["shard_size"], Door(port))
+
+
+def commands(made: Made) -> dict[str, list[str]]:
+    """In the order in which they are run: each finds what the one before it has left."""
+    recipe, root = made.recipe, made.root
+    return {
+        "loop check": [sys.executable, "-c", LOOP_CHECK, str(root)],
+        "pair": prefactory("pair", recipe),
+        "export": prefactory("export", recipe),
+        "status": prefactory("status", root, "--json"),
+        "verify": prefactory("verify", root),
+        **{name: prefactory("query", root, sql, "--format", "json") for name, sql in QUERIES.items()},
+        "run again": prefactory("run", recipe, "--plain"),
+    }
+
+
+def measure(made: Made, only: Collection[str], console: Console) -> dict[str, Cost]:
+    log, env = made.folder / "log", os.environ | {"XDG_CACHE_HOME": str(made.folder / "cache")}
+    found: dict[str, Cost] = {}
+    for name, line in commands(made).items():
+        if not only or name in only:
+            found[name] = measured(line, env, log)
+            console.print(name, asdict(found[name]))
+    if not only or RESUME in only:
+        found[RESUME] = _resumed(made, env, log)
+        console.print(RESUME, asdict(found[RESUME]))
     return found
+
+
+def _resumed(made: Made, env: Mapping[str, str], log: Path) -> Cost:
+    """Of which one shard of verdicts is not there."""
+    last = (made.prompts - 1) // made.shard_size
+    (made.root / "round=0" / "_records" / f"verdicts-{last:05d}.json").unlink(missing_ok=True)
+    made.door.first, started = None, time.monotonic()
+    cost = measured(prefactory("judge", made.recipe), env, log)
+    assert made.door.first is not None, f"resume never reached its engine, see {log}"
+    return Cost(round(made.door.first - started, 2), cost.cpu, cost.peak_mb, 0 if cost.code == 1 else cost.code)
 
 
 def growth(small: Cost, large: Cost, times: float) -> float | None:
@@ -165,24 +211,42 @@ def table(sizes: Sequence[int], found: Sequence[Mapping[str, Cost]]) -> Table:
     return shown
 
 
+def measured_sizes(options: argparse.Namespace, console: Console) -> Iterator[tuple[Made, dict[str, Cost]]]:
+    """A folder for each size, which is removed when the next one is asked for, unless it is to be kept."""
+    if options.on:
+        made = made_before(options.on.resolve())
+        yield made, measure(made, options.only, console)
+        return
+    for size in [1000, 2000] if options.quick else options.prompts:
+        folder = Path(tempfile.mkdtemp(prefix="prefactory-scale-", dir=options.folder))
+        try:
+            made, cost = make(size, options.shard_size, folder, console)
+            yield made, {MADE: cost} | measure(made, options.only, console)
+        finally:
+            if options.keep:
+                console.print(f"kept: {folder}")
+            else:
+                shutil.rmtree(folder)
+
+
 def main(options: argparse.Namespace) -> None:
     console = Console(stderr=True)
-    sizes: list[int] = [1000, 2000] if options.quick else options.prompts
+    sizes: list[int] = []
     found: list[dict[str, Cost]] = []
     weight: list[float] = []
-    for size in sizes:
-        with tempfile.TemporaryDirectory(prefix="prefactory-scale-", dir=options.folder) as folder:
-            found.append(measure(size, options.shard_size, Path(folder), console))
-            files = [path for path in Path(folder).rglob("*") if path.is_file()]
-            weight.append(round(sum(path.stat().st_size for path in files) / 1e9, 3))
-            if options.keep_log:
-                shutil.copy(Path(folder) / "log", options.keep_log)
+    for made, costs in measured_sizes(options, console):
+        sizes.append(made.prompts)
+        found.append(costs)
+        files = [path for path in made.folder.rglob("*") if path.is_file()]
+        weight.append(round(sum(path.stat().st_size for path in files) / 1e9, 3))
+        if options.keep_log:
+            shutil.copy(made.folder / "log", options.keep_log)
     whole = at_a_million(sizes[-1], weight[-1])
     Console(width=120).print(table(sizes, found))
     print(f"{', '.join(map(str, weight))} GB; a million prompts at the rate of the largest: {whole} GB")
-    costs = [{name: asdict(cost) for name, cost in one.items()} for one in found]
+    rows = [{name: asdict(cost) for name, cost in one.items()} for one in found]
     room = {"gigabytes": weight, "gigabytes_at_a_million": whole}
-    print(json.dumps({"prompts": sizes} | room | {"shard_size": options.shard_size, "costs": costs}))
+    print(json.dumps({"prompts": sizes} | room | {"shard_size": made.shard_size, "costs": rows}))
 
 
 if __name__ == "__main__":
@@ -191,5 +255,8 @@ if __name__ == "__main__":
     parser.add_argument("--prompts", type=int, nargs="+", default=[1_000_000], metavar="N")
     parser.add_argument("--shard-size", type=int, default=256)
     parser.add_argument("--folder", type=Path, help="where the folders are made, on a disk with room")
+    parser.add_argument("--keep", action="store_true", help="leave the folders there")
+    parser.add_argument("--on", type=Path, metavar="FOLDER", help="one that --keep has left")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="the commands that are measured")
     parser.add_argument("--keep-log", type=Path, metavar="FILE", help="what the commands of the last folder said")
     main(parser.parse_args())
