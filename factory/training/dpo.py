@@ -1,8 +1,9 @@
 """The reference trainer: `python -m factory.training.dpo PLAN.json`, a process of its own.
 
-Several devices: `accelerate launch --num_processes N -m factory.training.dpo PLAN.json`; each holds the model whole, and a step
-is N times as many pairs. Exit codes: 0 done, 2 a guard has stopped it (the reason is in result.json), 130 and 143 stopped by a
-signal with a state to go on from; the same command goes on.
+Several devices: `torchrun --nproc_per_node N -m factory.training.dpo PLAN.json` (or `accelerate launch`); each holds the model
+whole, a step is N times as many pairs, and the plan is the one that `prefactory train` has left.
+Exit codes: 0 done, 2 a guard has stopped it (the reason is in result.json), 130 and 143 stopped by a signal with a state to go
+on from; the same command goes on.
 
 The rule that must not break: given a plan, what comes out is a function of it. A training that is killed and started again
 ends with the weights of one that was not, on the same machine with as many threads.
@@ -87,6 +88,7 @@ def arguments(plan: TrainingPlan, *, resumed: bool, held_out: bool) -> DPOConfig
         eval_steps=train.eval_every,
         eval_on_start=held_out and not resumed,
         dataloader_pin_memory=torch.cuda.is_available() and train.device != "cpu",
+        ddp_find_unused_parameters=False,
         report_to="none",
         disable_tqdm=True,
     )
@@ -119,6 +121,7 @@ def build(plan: TrainingPlan, say: Say) -> MarkedStates:
     settings = arguments(plan, resumed=state is not None, held_out=bool(held_out))
     set_seed(train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a sixth of a CPU step, for what no step reads
     tokenizer = AutoTokenizer.from_pretrained(plan.model, trust_remote_code=plan.trust_remote_code)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     seen = _reference(plan, (*used, *held_out), pad, say, bf16=settings.bf16)
