@@ -43,11 +43,12 @@ RESULTS = HERE / "results"
 RUN = "rounds"
 EVERY_PERIOD, NEXT_TO_NONE = 10**6, 1e-9
 
+SMALL_STEPS: Document = {"batch_size": 1, "gradient_accumulation": 4}  # half the memory at the same pace, on a CPU
 TOY: Document = {
     "prompts": {"sample": 20},
-    "rollouts": {"max_tokens": 160},
-    "train": {"max_length": 1024, "max_steps": 4, "epochs": None, "guards": {"min_pairs": 4}},
-    "evaluation": {"sample": 16, "max_tokens": [64, 160]},
+    "rollouts": {"max_tokens": 96},
+    "train": {"max_steps": 2, "epochs": None, "warmup": 0, "guards": {"min_pairs": 4}},
+    "evaluation": {"sample": 16, "max_tokens": [64, 160], "judged": False, "bounds": {"win_rate": None}},
     "semi_online": {"rounds": 2, "on_tripped": "stop"},
 }
 
@@ -102,7 +103,7 @@ def recipe_of(folder: Path, *, quick: bool) -> Document:
     prompts["decontaminate"]["paths"] = [
         str((RECIPE.parent / path).resolve()) for path in prompts["decontaminate"]["paths"]
     ]
-    own = {"name": RUN, "machine": {"runs": str(folder)}, "export": {"formats": ["trl-tokens"]}}
+    own = {"name": RUN, "machine": {"runs": str(folder)}, "export": {"formats": ["trl-tokens"]}, "train": SMALL_STEPS}
     return merged(merged(document, own), TOY if quick else {})
 
 

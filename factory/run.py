@@ -270,8 +270,9 @@ class RunFolder:
         """Raises Fixable where the folder is no run."""
         manifest = self.manifest()
         if manifest is None:
+            verb = "semi-online" if self.round else "run"
             raise Fixable(
-                f"{self.manifest_path.parent}: no run there (no manifest.json); `prefactory run RECIPE` makes one"
+                f"{self.manifest_path.parent}: no run there (no manifest.json); `prefactory {verb} RECIPE` makes one"
             )
         return manifest
 

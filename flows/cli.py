@@ -117,7 +117,7 @@ def plan(recipe: RecipePath, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(asdict(foreseen)))
     else:
-        Console().print(foreseen.text(), markup=False, highlight=False)
+        Console().print(foreseen.text(), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

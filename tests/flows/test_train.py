@@ -83,11 +83,12 @@ def test_train_without_token_ids_names_the_command_that_writes_them(prefactory: 
     assert "prefactory export RECIPE --format trl-tokens" in ended.error
 
 
-def test_train_of_a_later_round_wants_the_checkpoint_before_it(prefactory: Command, run: Path) -> None:
+def test_train_of_a_round_that_was_never_begun_is_one_line(prefactory: Command, run: Path) -> None:
     ended = prefactory("train", run, "--round", 2)
 
     assert ended.code == 2
-    assert "train round 1 first" in ended.error
+    assert "round=2: no run there" in ended.error
+    assert "prefactory semi-online" in ended.error
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "state", "round-1", "../out", "a/b", ".hidden", ""])
