@@ -51,8 +51,8 @@ def test_recipe_of_every_training_beside_differs_in_what_it_says(tmp_path: Path)
         assert (other.pairing != read.pairing) == bool(one.pairs)
 
 
-def test_merged_goes_into_sections_and_takes_out_what_is_none() -> None:
-    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": None}) == {"a": {"b": 4, "c": 2}}
+def test_merged_goes_into_sections_and_leaves_the_rest() -> None:
+    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": None}) == {"a": {"b": 4, "c": 2}, "d": None}
 
 
 def test_copy_of_round_0_leaves_out_what_came_of_it() -> None:
