@@ -4,7 +4,6 @@ The rule that must not break: nothing here imports torch, and a training that di
 """
 
 import asyncio
-import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Collection
@@ -14,10 +13,10 @@ from factory import store
 from factory.files import make_folder
 from factory.gate import Gate
 from factory.guard import guarded
-from factory.keys import keyless
 from factory.models import LocalModel
 from factory.run import RunFolder
 from factory.server import last_words
+from factory.training_environment import training_environment
 from judges.registry import find_verifier
 from schemas.errors import Fixable
 from schemas.export import ExportFormat
@@ -64,7 +63,7 @@ async def train_grpo(
             stdin=PIPE,
             stdout=sink,
             stderr=sink,
-            env=_environment(plan, withheld),
+            env=training_environment(plan.grpo.device, plan.threads, withheld),
             start_new_session=True,  # Ctrl-C is ours to handle: it must not reach the trainer behind our back
         )
         say(f"GRPO: {plan.grpo.steps} steps (log: {log})")
@@ -78,17 +77,3 @@ async def train_grpo(
         said = last_words(log.read_bytes()[offset:].decode(errors="replace"))
         raise Fixable(f"GRPO ended with code {code}: {said} (log: {log})")
     return GrpoResult.model_validate_json((plan.folder / RESULT).read_bytes())
-
-
-def _environment(plan: GrpoPlan, withheld: Collection[str]) -> dict[str, str]:
-    env = keyless(os.environ, withheld) | {
-        "HF_HUB_OFFLINE": "1",  # the weights are here already
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    if plan.threads is not None:
-        env["OMP_NUM_THREADS"] = str(plan.threads)
-    if plan.grpo.device == "cpu":
-        env["CUDA_VISIBLE_DEVICES"] = ""
-    return env

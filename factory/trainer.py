@@ -5,7 +5,6 @@ done twice, and another one never goes on in its folder.
 """
 
 import asyncio
-import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -21,12 +20,12 @@ from factory import store
 from factory.files import make_folder
 from factory.gate import Gate
 from factory.guard import guarded
-from factory.keys import keyless
 from factory.models import LocalModel
 from factory.recipe_file import changed_fields
 from factory.server import last_words
 from factory.training.pair_guards import pair_figures, reason_not_to_train
 from factory.training.token_pairs import digest_of, read_token_pairs
+from factory.training_environment import training_environment
 from schemas.errors import DriftError, Halted, Stopped, TrainerEnded
 from schemas.train import Train
 from schemas.training import RESULT, TrainingPlan, TrainingResult
@@ -207,17 +206,6 @@ async def _end(process: Process) -> None:
 
 
 def _environment(plan: TrainingPlan, withheld: Collection[str]) -> dict[str, str]:
-    env = keyless(os.environ, withheld) | {
-        "HF_HUB_OFFLINE": "1",  # the weights are here already
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if plan.threads is not None:
-        env["OMP_NUM_THREADS"] = str(plan.threads)
-    if plan.train.device == "cpu":
-        env["CUDA_VISIBLE_DEVICES"] = ""
-    elif "CUDA_VISIBLE_DEVICES" not in env:
-        env["CUDA_VISIBLE_DEVICES"] = "0"  # one process holds one device; several are for `accelerate launch`
+    env = training_environment(plan.train.device, plan.threads, withheld) | {"PYTHONUNBUFFERED": "1"}
+    env.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one process holds one device; several are for `accelerate launch`
     return env
