@@ -107,7 +107,14 @@ def recipe_of(folder: Path, *, quick: bool) -> Document:
     prompts["decontaminate"]["paths"] = [
         str((RECIPE.parent / path).resolve()) for path in prompts["decontaminate"]["paths"]
     ]
-    own = {"name": RUN, "machine": {"runs": str(folder)}, "export": {"formats": ["trl-tokens"]}, "train": SMALL_STEPS}
+    own = {
+        "name": RUN,
+        "machine": {"runs": str(folder)},
+        "export": {"formats": ["trl-tokens"]},
+        "train": SMALL_STEPS,
+        # The gates ask every held-out prompt, so that the table at the end is made of the same answers.
+        "evaluation": {"sample": None},
+    }
     return merged(merged(document, own), TOY if quick else {})
 
 
