@@ -9,12 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from factory.cascade import waves
-from factory.figures import wilson
-from factory.hearing import Case, Court, all_verdicts, asked_about, judged_verdicts
+from factory.judging.cascade import waves
+from factory.judging.hearing import Case, Court, all_verdicts, asked_about, judged_verdicts
+from factory.judging.spreads import PooledSpread
 from factory.jury import Rules, stand
+from factory.looking.figures import wilson
 from factory.pairing import pair_prompt
-from factory.spreads import PooledSpread
 from judges.registry import seated
 from schemas.chat import Completion
 from schemas.recipe import Cascade, Jury

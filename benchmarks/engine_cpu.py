@@ -30,9 +30,9 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.table import Table
 
-from factory.models import DEFAULT_MODEL, LocalModel, resolve_model
-from factory.server import choose_port, running
-from factory.server_command import Engine, Launch, arguments, environment, preloads
+from factory.serving.models import DEFAULT_MODEL, LocalModel, resolve_model
+from factory.serving.server import choose_port, running
+from factory.serving.server_command import Engine, Launch, arguments, environment, preloads
 from schemas.recipe import Machine, ModelRef
 
 PROMPTS = Path(__file__).parent.parent / "data" / "prompts"

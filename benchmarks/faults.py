@@ -30,8 +30,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table as Shown
 
-from factory.asking import RETRIES
-from factory.identity import Stage
+from factory.client.asking import RETRIES
+from factory.ledger.identity import Stage
 from factory.run import RunFolder
 from flows.cli import main as prefactory
 from schemas.rows import Dropped, Pair, Prompt, Rollout, Verdict

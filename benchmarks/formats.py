@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks import format_loaders
 from factory.export import write_format
 from factory.formats import FORMATS
-from factory.models import DEFAULT_MODEL, resolve_model
+from factory.serving.models import DEFAULT_MODEL, resolve_model
 from schemas.export import ExportFormat
 from schemas.recipe import ModelRef
 from tests.format_cases import CASES, a_manifest, a_recipe, a_run

@@ -18,20 +18,21 @@ from hypothesis.strategies import SearchStrategy
 from pydantic import TypeAdapter
 
 from benchmarks.fuzz_inputs import chat_reply, completions, lines, prompt_rows, sound_files, spoilt, tables
-from factory import queries, store
-from factory.answer_columns import Wanted
-from factory.answer_files import answer_files
-from factory.answer_output import check_output
-from factory.calibration import read_gold
-from factory.gold import read_weights
-from factory.journal import Journal
-from factory.loop_survey import survey
+from factory import store
+from factory.client.protocol import read_reply
+from factory.client.transport import Link
+from factory.gathering.sources import read_source
+from factory.judging.calibration import read_gold
+from factory.judging.gold import read_weights
+from factory.ledger.journal import Journal
+from factory.looking import queries
 from factory.prompts import normalise
-from factory.protocol import read_reply
-from factory.recipe_file import read_recipe, write_recipe
+from factory.recipes.recipe_file import read_recipe, write_recipe
 from factory.run import RunFolder
-from factory.sources import read_source
-from factory.transport import Link
+from factory.survey.answer_columns import Wanted
+from factory.survey.answer_files import answer_files
+from factory.survey.answer_output import check_output
+from factory.survey.loop_survey import survey
 from judges.base import Judge
 from judges.listwise import ListwiseJudge
 from judges.pairwise import PairwiseJudge

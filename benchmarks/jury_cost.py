@@ -29,16 +29,16 @@ from rich.table import Table as Grid
 
 from benchmarks.cascade_replay import Agreement, Replies, after_wave, beside, court_of, curve, moved, replayed
 from benchmarks.serving import Counters, Served, served
-from factory.asking import Desk
-from factory.cascade import waves
-from factory.figures import wilson
-from factory.hearing import Case, Court, Seat, all_verdicts, cases, hear
-from factory.journal import Journal
-from factory.models import DEFAULT_MODEL
+from factory.client.asking import Desk
+from factory.judging.cascade import waves
+from factory.judging.hearing import Case, Court, Seat, all_verdicts, cases, hear
+from factory.ledger.journal import Journal
+from factory.looking.figures import wilson
 from factory.opening import cache_folder
 from factory.progress import Silent
 from factory.prompts import collect
 from factory.rollouts import Policy, plan, roll_out
+from factory.serving.models import DEFAULT_MODEL
 from factory.store import read_part, write_part, write_text
 from schemas.chat import Completion
 from schemas.recipe import Cascade, Decoding, JudgeRef, Jury, Machine, Prompts, Rollouts, Source, Trust

@@ -12,9 +12,9 @@ from statistics import correlation, fmean
 from typing import get_args
 
 from benchmarks.jury_votes import Case, Style
-from factory.aggregation import ALL_ALIKE, Weights, aggregate, sign, weight
-from factory.agreement import effective_judges
-from factory.gold import Accuracy, counted
+from factory.judging.aggregation import ALL_ALIKE, Weights, aggregate, sign, weight
+from factory.judging.agreement import effective_judges
+from factory.judging.gold import Accuracy, counted
 from schemas.recipe import Aggregation
 
 WAYS: tuple[Aggregation, ...] = get_args(Aggregation)

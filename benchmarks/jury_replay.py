@@ -39,8 +39,8 @@ from benchmarks.jury_draws import (
     lead,
 )
 from benchmarks.jury_votes import ALL_STYLES, Style, read_styles
-from factory.aggregation import sign
-from factory.gold import Accuracy
+from factory.judging.aggregation import sign
+from factory.judging.gold import Accuracy
 from schemas.recipe import Aggregation
 
 SHARED = Path(os.environ.get("PREFACTORY_SHARED", Path(__file__).parents[2] / "shared"))

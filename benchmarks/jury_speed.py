@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.labelled import labelled
+from factory.judging.spreads import PooledSpread
 from factory.jury import Rules, scorecards, stand
 from factory.pairing import pair_prompt
 from factory.processes import process_context
-from factory.spreads import PooledSpread
 from schemas.chat import Message, Role
 from schemas.recipe import Aggregation, JudgeRef, Jury, Pairing
 from schemas.rows import Dropped, Loop, Prompt, Rollout, Verdict, VerdictStatus

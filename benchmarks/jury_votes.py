@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from factory.aggregation import Block, centred
-from factory.agreement import Correlations, effective_judges
-from factory.calibration import an_answer
+from factory.judging.aggregation import Block, centred
+from factory.judging.agreement import Correlations, effective_judges
+from factory.judging.calibration import an_answer
+from factory.judging.spreads import PooledSpread
 from factory.jury import blocks
-from factory.spreads import PooledSpread
 from judges.pairwise import winner
 from schemas.errors import SourceError
 from schemas.recipe import JudgeRef, Jury
@@ -54,7 +54,7 @@ class Style:
     sigmas: Mapping[str, float]
 
     def n_eff(self) -> float | None:
-        """Independent judges that these are worth (`factory.agreement`)."""
+        """Independent judges that these are worth (`factory.judging.agreement`)."""
         pairs = Correlations()
         for case in self.cases:
             pairs.add({judge: centred(block) for judge, block in case.blocks.items()})

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 from benchmarks.asked import ARRIVED, writer
+from factory.client.pool import Replica
 from factory.engine import Engine
-from factory.journal import Journal
-from factory.pool import Replica
+from factory.ledger.journal import Journal
 from flows.cli import main as prefactory
 from schemas.chat import Completion, Request
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from aiohttp import web
 
 from benchmarks.asked import ARRIVED, PROBED, writer
-from factory.protocol import Ability
+from factory.client.protocol import Ability
 from tests.fake_engine import CHAT, Body, FakeEngine, Fault, Script, Seen
 
 

@@ -31,14 +31,14 @@ from rich.console import Console
 from rich.table import Table
 
 from factory import shards
-from factory.engines import EngineRoom
-from factory.identity import Stage
+from factory.ledger.identity import Stage
 from factory.opening import open_run
 from factory.progress import Silent
 from factory.prompts import collect
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.rollouts import Policy
 from factory.run import RunFolder, run_folder
+from factory.serving.engines import EngineRoom
 from factory.shards import Free
 from factory.work import Work
 from flows.plain import PlainRunner, Step

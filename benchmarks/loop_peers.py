@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from factory.published_rules import repeats_ngram
+from factory.detector.published_rules import repeats_ngram
 from schemas.recipe import Repetition
 
 if TYPE_CHECKING:

@@ -30,10 +30,10 @@ from rich.table import Table
 
 from benchmarks.labelled import Accuracy, Labelled, accuracy, labelled
 from benchmarks.loop_peers import Answer, Rule, Score, best_threshold, peers
-from factory.detecting import detect_batches
+from factory.detector.periods import tail_runs
 from factory.loops import detect, detect_batch
-from factory.periods import tail_runs
 from factory.run import RunFolder
+from factory.survey.detecting import detect_batches
 from schemas.rows import Loop, Rollout
 
 SECTIONS = ("accuracy", "speed", "growth", "processes", "start")

@@ -28,8 +28,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from factory.calibration import an_answer
-from factory.verifying import Check, CheckPool
+from factory.judging.calibration import an_answer
+from factory.judging.verifying import Check, CheckPool
 from judges import math_answer
 from schemas.chat import Message, Role
 from schemas.rows import Prompt, Verdict, VerdictStatus

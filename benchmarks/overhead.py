@@ -32,18 +32,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.arms import Arm, Clock
-from factory.identity import Stage
-from factory.models import DEFAULT_MODEL, resolve_model
+from factory.client.probe import probe
+from factory.client.protocol import Body, Wire
+from factory.client.transport import http_client
+from factory.ledger.identity import Stage
 from factory.opening import cache_folder, open_run
-from factory.probe import probe
 from factory.progress import Silent
 from factory.prompts import collect
-from factory.protocol import Body, Wire
 from factory.rollouts import plan
 from factory.run import RunFolder, run_folder
-from factory.server import choose_port, running
-from factory.server_command import launch
-from factory.transport import http_client
+from factory.serving.models import DEFAULT_MODEL, resolve_model
+from factory.serving.server import choose_port, running
+from factory.serving.server_command import launch
 from flows.plain import PlainRunner
 from flows.round import make_round
 from schemas.recipe import Machine, ModelRef, Recipe

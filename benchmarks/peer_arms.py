@@ -18,8 +18,8 @@ import psutil
 import yaml
 from platformdirs import user_cache_path
 
-from factory.guard import guarded
-from factory.models import DEFAULT_MODEL
+from factory.serving.guard import guarded
+from factory.serving.models import DEFAULT_MODEL
 
 HERE = Path(__file__).parent
 SAMPLES, AT_ONCE = 6, 60

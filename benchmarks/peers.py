@@ -37,8 +37,8 @@ from rich.table import Table
 from benchmarks.engine_cpu import PROMPTS
 from benchmarks.peer_arms import AT_ONCE, PATIENCE, PEERS, SAMPLES, Arm, arm_of, finish, kill, last_words, start
 from benchmarks.peer_proxy import Proxy, Seen
-from factory.models import DEFAULT_MODEL, resolve_model
-from factory.server import serve
+from factory.serving.models import DEFAULT_MODEL, resolve_model
+from factory.serving.server import serve
 from schemas.recipe import Machine, ModelRef
 
 TIMES = 3

@@ -28,17 +28,17 @@ from rich.table import Table
 from benchmarks.cascade_replay import court_of
 from benchmarks.jury_cost import POINTWISE
 from benchmarks.serving import served
-from factory.aggregation import TIE
-from factory.asking import Desk
-from factory.calibration import GoldPair, accuracies, read_gold
-from factory.canaries import canary_rows, twins
-from factory.figures import wilson
-from factory.gold import Accuracy
-from factory.journal import Journal
+from factory.client.asking import Desk
+from factory.judging.aggregation import TIE
+from factory.judging.calibration import GoldPair, accuracies, read_gold
+from factory.judging.canaries import canary_rows, twins
+from factory.judging.gold import Accuracy
+from factory.judging.spreads import PooledSpread
 from factory.jury import Rules, stand
-from factory.models import DEFAULT_MODEL
+from factory.ledger.journal import Journal
+from factory.looking.figures import wilson
 from factory.opening import cache_folder
-from factory.spreads import PooledSpread
+from factory.serving.models import DEFAULT_MODEL
 from judges.base import Judge
 from schemas.chat import Completion, Request
 from schemas.rows import Canary, CanaryKind, Prompt, Rollout

@@ -19,11 +19,11 @@ import yaml
 from benchmarks.engine_cpu import PROMPTS
 from benchmarks.kill_points import Event
 from benchmarks.killed_run import Life, Point, Scene, live, rows_of
-from factory.journal import Journal
-from factory.models import DEFAULT_MODEL
+from factory.ledger.journal import Journal
 from factory.opening import cache_folder
 from factory.rollouts import GREEDY
 from factory.run import RunFolder
+from factory.serving.models import DEFAULT_MODEL
 from schemas.rows import Rollout
 from schemas.tables import Table
 

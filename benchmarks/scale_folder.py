@@ -13,13 +13,13 @@ from pathlib import Path
 
 import yaml
 
-from factory.canaries import least_lot
-from factory.candidates import candidates, skipped_verdicts
-from factory.identity import Stage
+from factory.judging.canaries import least_lot
+from factory.judging.candidates import candidates, skipped_verdicts
+from factory.ledger.identity import Stage
 from factory.loops import detect
 from factory.opening import Opened, open_run
 from factory.progress import Silent
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.rollouts import seed_of, slots
 from factory.run import RunFolder, run_folder
 from factory.shards import LOT

@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from factory.client.probe import probe
+from factory.client.transport import http_client
 from factory.engine import Engine, Sleep
-from factory.models import DEFAULT_MODEL, resolve_model
 from factory.opening import cache_folder
-from factory.probe import probe
-from factory.server import choose_port, running
-from factory.server_command import launch
-from factory.transport import http_client
+from factory.serving.models import DEFAULT_MODEL, resolve_model
+from factory.serving.server import choose_port, running
+from factory.serving.server_command import launch
 from schemas.recipe import Machine, ModelRef
 
 _SETTLE = 0.2  # seconds between two looks at counters that are still moving

@@ -1,8 +1,8 @@
 """The client of one model: asks its servers for answers, and is the only place that tries a request again.
 
-A stage may ask for thousands of answers at once: they wait for a place in the windows of the servers (`factory.pool`,
-`factory.window`), in the order in which they were asked for. What a single attempt can come to is said in
-`factory.transport`. The rule that must not break: a request is given up only for faults of its own. While a server
+A stage may ask for thousands of answers at once: they wait for a place in the windows of the servers (`factory.client.pool`,
+`factory.client.window`), in the order in which they were asked for. What a single attempt can come to is said in
+`factory.client.transport`. The rule that must not break: a request is given up only for faults of its own. While a server
 asks to be left alone, or is gone, its requests wait or go to the others, and are not to blame.
 """
 
@@ -17,13 +17,13 @@ from random import Random
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_not_exception_type
 
-from factory.gate import Gate
-from factory.line import Line
-from factory.pool import LONGEST_PAUSE, Care, EngineGone, Pool, Replica
-from factory.protocol import Ability, Wire, WrongModel, canary, is_doubtful, read_reply
-from factory.server_load import metrics_address, read_load
-from factory.transport import Busy, CutOff, Link, ServerFault, Unreached
-from factory.window import FeltWindow, Load, ToldWindow
+from factory.client.gate import Gate
+from factory.client.line import Line
+from factory.client.pool import LONGEST_PAUSE, Care, EngineGone, Pool, Replica
+from factory.client.protocol import Ability, Wire, WrongModel, canary, is_doubtful, read_reply
+from factory.client.server_load import metrics_address, read_load
+from factory.client.transport import Busy, CutOff, Link, ServerFault, Unreached
+from factory.client.window import FeltWindow, Load, ToldWindow
 from schemas.chat import Completion, Request
 from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, Transient
 

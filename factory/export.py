@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from factory import queries, store
+from factory import store
 from factory.export_card import card
-from factory.figures import Figures, figures
 from factory.files import temporary_of
 from factory.formats import FORMATS
 from factory.formats.base import Files, Format, Written
-from factory.identity import Stage
+from factory.ledger.identity import Stage
+from factory.looking import queries
+from factory.looking.figures import Figures, figures
 from factory.run import RunFolder
 from factory.work import Work, now
 from schemas.export import ExportFormat

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from factory.figures import Figures
 from factory.formats.base import Format, Written
+from factory.looking.figures import Figures
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
 

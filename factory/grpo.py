@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from factory import store
+from factory.client.gate import Gate
 from factory.files import make_folder
-from factory.gate import Gate
-from factory.guard import guarded
-from factory.models import LocalModel
 from factory.run import RunFolder
-from factory.server import last_words
+from factory.serving.guard import guarded
+from factory.serving.models import LocalModel
+from factory.serving.server import last_words
 from factory.training_environment import training_environment
 from judges.registry import find_verifier
 from schemas.errors import Fixable

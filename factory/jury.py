@@ -2,8 +2,8 @@
 
 Pure: rows in, rows out. The rule that must not break: what is missing never becomes a number. A judge counts for a
 prompt only where it scored every rollout that was to be judged there (else its leniency leaks into the comparison), and
-then all judges' scores are compared within the prompt alone (`factory.aggregation`). Where a cascade left rollouts out, those
-that every judge which was asked has scored are compared, and the others have no score.
+then all judges' scores are compared within the prompt alone (`factory.judging.aggregation`). Where a cascade left rollouts out,
+those that every judge which was asked has scored are compared, and the others have no score.
 
 Nothing depends on the order of rows: sums are `math.fsum`, which rounds once, or sums of integers.
 """
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from factory.aggregation import ALL_ALIKE, Block, Weights, aggregate, scaled, weight
-from factory.candidates import Candidates, candidates, slot_order
-from factory.eligibility import LOOPED, UNCHECKED, Bar, bars, tiers
+from factory.judging.aggregation import ALL_ALIKE, Block, Weights, aggregate, scaled, weight
+from factory.judging.candidates import Candidates, candidates, slot_order
+from factory.judging.eligibility import LOOPED, UNCHECKED, Bar, bars, tiers
 from schemas.recipe import Jury, Pairing
 from schemas.rows import Rollout, Scorecard, Verdict, VerdictStatus
 

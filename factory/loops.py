@@ -2,7 +2,7 @@
 
 The rule that must not break: both faces are pure and agree. What they find depends on the text, the reason it ended, the
 prompt and the token ids alone; a change that can alter any evidence changes DETECTOR_VERSION, which is part of a run's
-identity. The rules stand in `factory.loop_rules`, what excuses a loop in `factory.asked_repetition`.
+identity. The rules stand in `factory.detector.loop_rules`, what excuses a loop in `factory.detector.asked_repetition`.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from typing import Final
 
 import pyarrow as pa
 
-from factory.asked_repetition import asked_for
-from factory.loop_rules import Answer, Finding, find_loop
-from factory.trimming import onset_token
-from factory.utf8 import utf8
+from factory.detector.asked_repetition import asked_for
+from factory.detector.loop_rules import Answer, Finding, find_loop
+from factory.detector.trimming import onset_token
+from factory.detector.utf8 import utf8
 from schemas.rows import Loop, LoopEvidence
 from schemas.tables import LOOPS
 
@@ -29,7 +29,7 @@ def detect(text: str, finish_reason: str, *, prompt: str = "", token_ids: Sequen
 
     `finish_reason` is the engine's: `length` where the answer ran into the cap, `repetition` where the engine ended it
     for repeating itself; every other one says that it ended by itself. `prompt` is what the user said: a hard loop is
-    soft where the prompt asks for it (`factory.asked_repetition`). `token_ids` are the answer's; without them, where
+    soft where the prompt asks for it (`factory.detector.asked_repetition`). `token_ids` are the answer's; without them, where
     they show no such run, or where the copies differ as they stand, the evidence has no `onset_token`. The onset counts
     characters, the period UTF-8 bytes of `text`; where only the masked text repeats, the period is the length of the
     second copy as it stands, and where the copies are near duplicates, the commonest distance between two of them.

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from factory import store
 from factory.files import make_folder, temporary_of
-from factory.guard import guarded
+from factory.serving.guard import guarded
 from schemas.errors import DriftError, ModelError
 from schemas.manifest import Document
 

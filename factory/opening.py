@@ -11,15 +11,15 @@ from pathlib import Path
 
 import platformdirs
 
-from factory.deciding import Bench
-from factory.engines import digest_of, model_refs
-from factory.gold import read_weights
-from factory.identity import Stage, drift, full_identity, provenance
+from factory.judging.deciding import Bench
+from factory.judging.gold import read_weights
+from factory.ledger.identity import Stage, drift, full_identity, provenance
+from factory.ledger.rounds import refuse_other_recipe
 from factory.progress import Progress
 from factory.prompts import source_digests
-from factory.recipe_file import stored_recipe, write_recipe
-from factory.rounds import refuse_other_recipe
+from factory.recipes.recipe_file import stored_recipe, write_recipe
 from factory.run import RunFolder, refuse_drift, run_folder
+from factory.serving.engines import digest_of, model_refs
 from factory.work import Work, now
 from judges.base import Judge
 from judges.registry import confirming, find_verifier, seated

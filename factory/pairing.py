@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from factory.aggregation import TIE, weight
-from factory.eligibility import FAILED_CHECK, Bar
+from factory.detector.trimming import trim
+from factory.judging.aggregation import TIE, weight
+from factory.judging.eligibility import FAILED_CHECK, Bar
 from factory.jury import Rules, Standing
-from factory.trimming import trim
 from schemas.rows import Cause, Dropped, DropReason, Loop, LoopEvidence, Pair, Prompt, Rollout
 
 Trim = Callable[[str, Sequence[int] | None, LoopEvidence, int], tuple[str, tuple[int, ...] | None]]
@@ -62,7 +62,7 @@ def pair_prompt(
 ) -> Pair | Dropped:
     """One prompt's pair, or why it has none. `known` is what `factory.jury.stand` made of its rows by the same rules.
 
-    Where `may_use_loop` is False the run has enough pairs made by loops (`factory.loop_share`): the others are compared.
+    Where `may_use_loop` is False the run has enough pairs made by loops (`factory.judging.loop_share`): others are compared.
     """
     case = _Case(prompt, known, rules)
     dropped = _too_few(case) or _none_to_choose(case) or _short_of_quorum(case)

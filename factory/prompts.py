@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from factory.dedupe import near_duplicates, overlapping
+from factory.gathering.dedupe import near_duplicates, overlapping
+from factory.gathering.raw_prompts import RawPrompt
+from factory.gathering.sources import LINES, PARQUET, hub_dataset, read_source, source_files
 from factory.progress import Progress
-from factory.raw_prompts import RawPrompt
-from factory.recipe_file import canonical_json
-from factory.sources import LINES, PARQUET, hub_dataset, read_source, source_files
+from factory.recipes.recipe_file import canonical_json
 from judges.base import Verifier
 from schemas.chat import Message, Role
 from schemas.errors import SourceError, UsedUp

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Protocol
 
+from factory.judging.verifying import Check, CheckPool
 from factory.loops import detect
 from factory.rollouts import split_reasoning
-from factory.verifying import Check, CheckPool
 from judges.registry import find_verifier
 from schemas.chat import Message as ChatMessage
 from schemas.chat import Role
@@ -233,7 +233,7 @@ def _content(content: object) -> str:
 
 
 def _words(completion: Conversation) -> list[str]:
-    from factory.dedupe import words  # seconds to import, and trainers give token ids
+    from factory.gathering.dedupe import words  # seconds to import, and trainers give token ids
 
     return words("\n".join(text for text, _ in _turns(completion, "stop")))
 

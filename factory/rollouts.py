@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from factory.asking import Desk
+from factory.client.asking import Desk
 from factory.engine import Engine
 from factory.loops import detect_batch
 from schemas.chat import Completion, RepetitionDetection, Request, Sampling

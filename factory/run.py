@@ -25,10 +25,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from factory import lock, store
+from factory import store
 from factory.files import is_temporary
-from factory.journal import Journal
-from factory.own_folder import refuse_foreign
+from factory.ledger import lock
+from factory.ledger.journal import Journal
+from factory.ledger.own_folder import refuse_foreign
 from factory.processes import clear_up
 from schemas.errors import DriftError, Fixable, SchemaError
 from schemas.manifest import PartFile, RunManifest, StageRecord
@@ -149,7 +150,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self, patience: float = lock.AT_ONCE, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Hold the folder for one process, and clear up what dead ones left. As `factory.lock.held`; raises Fixable."""
+        """Hold the folder for one process, and clear up what dead ones left. As `factory.ledger.lock.held`; raises Fixable."""
         refuse_foreign(self.root)
         with lock.held(self.root, patience, say):
             self._sweep()

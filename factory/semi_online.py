@@ -17,9 +17,9 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from factory import store
+from factory.ledger.rounds import round_recipe
 from factory.progress import Progress
-from factory.recipe_file import stored_recipe
-from factory.rounds import round_recipe
+from factory.recipes.recipe_file import stored_recipe
 from factory.run import RunFolder, run_folder
 from schemas.errors import DriftError, Fixable, SchemaError, UsedUp
 from schemas.recipe import ModelRef, Recipe

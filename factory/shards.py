@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from factory import store
-from factory.asking import Desk, attempt_notes
-from factory.canaries import least_lot
-from factory.candidates import candidates
-from factory.hearing import (
+from factory.client.asking import Desk, attempt_notes
+from factory.judging.canaries import least_lot
+from factory.judging.candidates import candidates
+from factory.judging.hearing import (
     Case,
     Court,
     Seat,
@@ -27,11 +27,11 @@ from factory.hearing import (
     questions_again,
     watched_rows,
 )
-from factory.identity import Stage
+from factory.judging.verifying import Check, CheckPool
+from factory.ledger.identity import Stage
+from factory.ledger.salvage import salvage_rollouts
 from factory.prompts import Collected
 from factory.rollouts import Policy, plan, roll_out
-from factory.salvage import salvage_rollouts
-from factory.verifying import Check, CheckPool
 from factory.work import Work, now
 from schemas.chat import Completion
 from schemas.errors import SchemaError

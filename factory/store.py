@@ -1,4 +1,4 @@
-"""Parquet parts: the only module that imports `pyarrow.parquet`. SQL over them is in `factory.queries`.
+"""Parquet parts: the only module that imports `pyarrow.parquet`. SQL over them is in `factory.looking.queries`.
 
 A part appears whole or not at all: it is written under a temporary name, fsynced, checksummed and renamed. Rows go in
 and come out as the dataclasses of `schemas.rows`; no caller sees an Arrow table or a dict. Only files of other makers, whose

@@ -17,12 +17,12 @@ import psutil
 from pydantic import ValidationError
 
 from factory import store
+from factory.client.gate import Gate
 from factory.files import make_folder
-from factory.gate import Gate
-from factory.guard import guarded
-from factory.models import LocalModel
-from factory.recipe_file import changed_fields
-from factory.server import last_words
+from factory.recipes.recipe_file import changed_fields
+from factory.serving.guard import guarded
+from factory.serving.models import LocalModel
+from factory.serving.server import last_words
 from factory.training.pair_guards import pair_figures, reason_not_to_train
 from factory.training.token_pairs import digest_of, read_token_pairs
 from factory.training_environment import training_environment

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from factory import identity
-from factory.hearing import Case, cases
-from factory.identity import Stage
-from factory.journal import Journal
+from factory.judging.hearing import Case, cases
+from factory.ledger import identity
+from factory.ledger.identity import Stage
+from factory.ledger.journal import Journal
 from factory.progress import Progress
 from factory.run import RunFolder, versions
 from schemas.errors import Fixable, SchemaError

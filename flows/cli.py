@@ -15,15 +15,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from factory.client.spending import read_spent
 from factory.export import left_out_of
-from factory.figures import figures
 from factory.formats import FORMATS
-from factory.identity import Stage
+from factory.ledger.identity import Stage
+from factory.looking.figures import figures
+from factory.looking.round_figures import round_figures
 from factory.opening import Opened, open_run
-from factory.recipe_file import read_recipe
-from factory.round_figures import round_figures
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from factory.spending import read_spent
 from flows import show
 from flows.evaluate import evaluate_checkpoints
 from flows.grpo import grpo

@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory.evaluating import Evaluated, Subject, evaluate, subject_of
-from factory.evaluation_recipe import checkpoint_of
-from factory.evaluation_report import plain, report, write_report
-from factory.held_out import trained_prompts
+from factory.evaluation.evaluating import Evaluated, Subject, evaluate, subject_of
+from factory.evaluation.held_out import trained_prompts
+from factory.evaluation.recipe import checkpoint_of
+from factory.evaluation.report import plain, report, write_report
+from factory.gathering.sources import shown_path
 from factory.progress import Progress
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from factory.sources import shown_path
 from flows.show_evaluation import show_report
 from flows.stopping import StopSignals
 from flows.terminal import progress_display

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory.gate import Gate
+from factory.client.gate import Gate
 from factory.grpo import CHECKPOINT, plan_grpo, train_grpo
 from factory.keys import key_names
-from factory.models import resolve_model
 from factory.opening import cache_folder
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
+from factory.serving.models import resolve_model
 from flows.show import figure_table
 from flows.stopping import StopSignals
 from flows.terminal import progress_display

@@ -16,21 +16,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory.asking import Desk
-from factory.calibration import GoldPair, accuracies, ask_about_gold, read_gold
+from factory.client.asking import Desk
+from factory.client.gate import Gate
+from factory.client.spending import Spending
 from factory.engine import Engine
-from factory.engines import EngineRoom, digest_of, model_refs
-from factory.gate import Gate
-from factory.gold import Accuracy, weights_document
-from factory.journal import Journal
-from factory.judge_probe import JudgeProbe, probe_judge
+from factory.gathering.sources import shown_path
+from factory.judging.calibration import GoldPair, accuracies, ask_about_gold, read_gold
+from factory.judging.gold import Accuracy, weights_document
+from factory.judging.judge_probe import JudgeProbe, probe_judge
 from factory.keys import key_names
+from factory.ledger.journal import Journal
 from factory.opening import cache_folder, jury_of
 from factory.progress import Progress
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from factory.sources import shown_path
-from factory.spending import Spending
+from factory.serving.engines import EngineRoom, digest_of, model_refs
 from factory.store import write_text
 from flows.judging import panels
 from flows.show import figure_table

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from factory import shards
-from factory.breaker import Breaker
-from factory.cascade import waves
+from factory.client.breaker import Breaker
+from factory.client.gate import Gate
 from factory.engine import Engine
-from factory.engines import EngineRoom
-from factory.gate import Gate
-from factory.hearing import Court, Seat
-from factory.identity import Stage
+from factory.judging.cascade import waves
+from factory.judging.hearing import Court, Seat
+from factory.judging.spreads import PooledSpread
+from factory.judging.verifying import CheckPool
+from factory.ledger.identity import Stage
 from factory.opening import Opened
 from factory.rollouts import slots
+from factory.serving.engines import EngineRoom
 from factory.shards import Free
-from factory.spreads import PooledSpread
-from factory.verifying import CheckPool
 from factory.work import Work
 from flows.phases import Phases
 from flows.plain import Step

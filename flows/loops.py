@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from factory.answer_columns import Wanted
-from factory.answer_files import AnswerFile, answer_files
-from factory.answer_output import check_output, replaced_columns
-from factory.detecting import cores
-from factory.loop_examples import Example
-from factory.loop_survey import USUAL_GROUPS, By, GroupFigures, Survey, survey
-from factory.published_rules import NGRAM, TIMES
-from factory.sources import shown_path
+from factory.detector.published_rules import NGRAM, TIMES
+from factory.gathering.sources import shown_path
+from factory.survey.answer_columns import Wanted
+from factory.survey.answer_files import AnswerFile, answer_files
+from factory.survey.answer_output import check_output, replaced_columns
+from factory.survey.detecting import cores
+from factory.survey.loop_examples import Example
+from factory.survey.loop_survey import USUAL_GROUPS, By, GroupFigures, Survey, survey
 from flows.show import clean, figure_table
 from judges.quoting import shortened
 from schemas.errors import Fixable

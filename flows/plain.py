@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from factory.asking import together
-from factory.gate import Gate
+from factory.client.asking import together
+from factory.client.gate import Gate
 from factory.shards import Free
 from schemas.errors import Halted
 

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
-from factory.affording import budget_lines, needs
-from factory.engines import model_refs
-from factory.identity import Stage
+from factory.client.spending import read_spent
+from factory.gathering.sources import shown, shown_path
 from factory.keys import key_names
+from factory.ledger.identity import Stage
 from factory.opening import jury_of
 from factory.progress import Silent
 from factory.prompts import collect
-from factory.recipe_file import changed_fields, identity
+from factory.recipes.affording import budget_lines, needs
+from factory.recipes.recipe_file import changed_fields, identity
 from factory.rollouts import slots
 from factory.run import RunFolder, run_folder
-from factory.sources import shown, shown_path
-from factory.spending import read_spent
+from factory.serving.engines import model_refs
 from factory.work import Work
 from judges.registry import find_verifier
 from schemas.manifest import Spent

@@ -1,7 +1,7 @@
 """Prefect's own server for one process, where the user has none.
 
 The rule that must not break: the server is gone when this process is, in whatever way it ends. So it runs under
-`factory.guard`, and not as Prefect would start it, which leaves it behind when the run is killed.
+`factory.serving.guard`, and not as Prefect would start it, which leaves it behind when the run is killed.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 
-from factory.guard import guarded
 from factory.keys import keyless
-from factory.server import choose_port
+from factory.serving.guard import guarded
+from factory.serving.server import choose_port
 from schemas.errors import EngineUnavailable
 
 LOOK = 0.1  # seconds between two looks at a server that is starting

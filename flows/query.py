@@ -1,6 +1,6 @@
 """The verbs `query` and `sql`: questions in SQL about a run, answered as a table, CSV, JSON or Parquet.
 
-The rule that must not break: whatever is asked goes through `factory.queries`, which can only look, and only at the run.
+The rule that must not break: whatever is asked goes through `factory.looking.queries`, which only looks, and only at the run.
 """
 
 import csv
@@ -17,7 +17,8 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 
-from factory import queries, store
+from factory import store
+from factory.looking import queries
 from factory.run import RunFolder
 from flows import show
 from schemas.errors import Fixable

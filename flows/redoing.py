@@ -3,8 +3,8 @@
 The rule that must not break: pairs that a checkpoint was trained on stay as they are, or it would come from nowhere.
 """
 
-from factory.gate import Gate
-from factory.identity import Stage
+from factory.client.gate import Gate
+from factory.ledger.identity import Stage
 from factory.opening import Opened, open_run
 from factory.progress import Progress
 from factory.run import RunFolder

@@ -7,21 +7,23 @@ done, or half done by somebody else, is gone through in the same way.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from factory import deciding, queries, shards
+from factory import shards
+from factory.client.gate import Gate
+from factory.client.spending import Spending
 from factory.engine import Engine
-from factory.engines import EngineRoom, refuse_what_is_ignored
 from factory.export import export, unexported
-from factory.figures import tally
-from factory.gate import Gate
-from factory.identity import Stage
+from factory.judging import deciding
+from factory.judging.trust import write_trust
 from factory.keys import key_names
+from factory.ledger.identity import Stage
+from factory.ledger.rounds import taken
+from factory.looking import queries
+from factory.looking.figures import tally
 from factory.opening import Opened, cache_folder
 from factory.prompts import collect
 from factory.rollouts import Policy
-from factory.rounds import taken
+from factory.serving.engines import EngineRoom, refuse_what_is_ignored
 from factory.shards import Free
-from factory.spending import Spending
-from factory.trust import write_trust
 from factory.work import Work, now
 from flows.judging import HEARINGS, Judging, Runner, model_of, panels
 from flows.phases import Phases

@@ -8,22 +8,22 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from factory import queries
-from factory.engines import digest_of
-from factory.evaluating import Evaluated, evaluate, subject_of
-from factory.evaluation_figures import Figures
-from factory.evaluation_report import Against, report, write_report
-from factory.gate import Gate
-from factory.held_out import trained_prompts
-from factory.identity import Stage
+from factory.client.gate import Gate
+from factory.client.spending import Spending
+from factory.evaluation.evaluating import Evaluated, evaluate, subject_of
+from factory.evaluation.figures import Figures
+from factory.evaluation.held_out import trained_prompts
+from factory.evaluation.report import Against, report, write_report
 from factory.keys import key_names
+from factory.ledger.identity import Stage
+from factory.looking import queries
 from factory.merging import merge
-from factory.models import resolve_model
 from factory.opening import cache_folder, open_run
 from factory.progress import Progress
 from factory.run import RunFolder, run_folder
 from factory.semi_online import Checkpoint, Job, Learnt, Weighed
-from factory.spending import Spending
+from factory.serving.engines import digest_of
+from factory.serving.models import resolve_model
 from factory.trainer import plan_training, train
 from flows.judging import Runner
 from flows.round import gate_of, make_round

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from factory.gate import Gate
+from factory.client.gate import Gate
 from factory.keys import key_names
 from factory.opening import Opened, cache_folder
 from factory.shards import Free

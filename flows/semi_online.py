@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory.figures import figures
+from factory.gathering.sources import shown_path
+from factory.looking.figures import figures
 from factory.progress import Progress
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from factory.semi_online import go_rounds, settings_of
-from factory.sources import shown_path
 from flows.round_steps import RealSteps
 from flows.show import clean, figure_table
 from flows.stopping import StopSignals

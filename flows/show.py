@@ -11,9 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from factory import queries
-from factory.figures import HINTS, Figures, LoopFigures, SlotFigures, TrustFigures
-from factory.round_figures import RoundFigures
+from factory.looking import queries
+from factory.looking.figures import HINTS, Figures, LoopFigures, SlotFigures, TrustFigures
+from factory.looking.round_figures import RoundFigures
 from schemas.manifest import RunManifest, Spent
 from schemas.rows import DropReason
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from factory.comparing import Compared, Wins
-from factory.evaluation_figures import GREEDY, AnswerFigures
-from factory.evaluation_report import Against, Report
-from factory.paired import Paired, Rate
+from factory.evaluation.comparing import Compared, Wins
+from factory.evaluation.figures import GREEDY, AnswerFigures
+from factory.evaluation.paired import Paired, Rate
+from factory.evaluation.report import Against, Report
 from flows.show import clean, figure_table
 
 Cell = Callable[[AnswerFigures], str]

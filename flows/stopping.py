@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import FrameType
 
-from factory.gate import Gate
+from factory.client.gate import Gate
 from schemas.errors import Stopped
 
 Handler = Callable[[int, FrameType | None], object] | int | None

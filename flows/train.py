@@ -13,13 +13,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory.gate import Gate
+from factory.client.gate import Gate
 from factory.keys import key_names
-from factory.models import resolve_model
 from factory.opening import cache_folder
 from factory.progress import Progress
-from factory.recipe_file import read_recipe, stored_recipe
+from factory.recipes.recipe_file import read_recipe, stored_recipe
 from factory.run import RunFolder
+from factory.serving.models import resolve_model
 from factory.trainer import CHECKPOINT, Trained, plan_training
 from factory.trainer import train as train_as_planned
 from factory.training.token_pairs import FORMAT

@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from factory.deciding import Bench
-from factory.found import Fault, Found
-from factory.identity import Stage
+from factory.judging.deciding import Bench
+from factory.ledger.found import Fault, Found
+from factory.ledger.identity import Stage
+from factory.ledger.repair import repair as take_out
+from factory.ledger.verify import verify as look
 from factory.opening import Opened, bench_of, jury_of
 from factory.progress import Progress
-from factory.recipe_file import stored_recipe
-from factory.repair import repair as take_out
+from factory.recipes.recipe_file import stored_recipe
 from factory.run import RunFolder
-from factory.verify import verify as look
 from factory.work import Work, now
 from flows.plain import PlainRunner
 from flows.round import make_round

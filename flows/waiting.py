@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from factory.lock import AT_ONCE, FOR_EVER
+from factory.ledger.lock import AT_ONCE, FOR_EVER
 from factory.progress import Progress
 from factory.run import RunFolder
 

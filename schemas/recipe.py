@@ -150,7 +150,7 @@ class Cascade(Section):
     """The first judges hear every prompt that opinion can settle; the others only those that the first leave open."""
 
     first: int = Field(default=1, ge=1)
-    margin: float = Field(default=0.75, ge=0)  # in pooled within-prompt SDs; see factory/cascade.py
+    margin: float = Field(default=0.75, ge=0)  # in pooled within-prompt SDs; see factory/judging/cascade.py
 
 
 class Trust(Section):
@@ -219,7 +219,7 @@ class Machine(Section):
         "overlapped"  # with the rollouts where servers allow it, or after the last
     )
     # The most requests in flight for each server: the ceiling of its window, which a vLLM server's own figures, or what
-    # other servers turn away and the pace at which they answer, make smaller (factory/window.py).
+    # other servers turn away and the pace at which they answer, make smaller (factory/client/window.py).
     concurrency: int = Field(default=64, ge=1)
     request_timeout: float = Field(default=600, gt=0)  # seconds, the whole answer
     connect_timeout: float = Field(default=10, gt=0)  # seconds until a connection stands

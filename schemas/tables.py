@@ -194,7 +194,7 @@ DROPPED = pa.schema(
 
 TRUST = pa.schema(
     [
-        _column("figure", TEXT, "what was measured, see factory/trust.py"),
+        _column("figure", TEXT, "what was measured, see factory/judging/trust.py"),
         _optional("judge", TEXT, "of which judge; NULL: of the whole jury"),
         _optional("value", pa.float64(), "NULL where it cannot be known from this run"),
         _optional("low", pa.float64(), "lower end of the 95% interval"),

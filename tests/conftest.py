@@ -142,7 +142,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("factory.engines.Engine", partial(Engine, sleep=sleep))
+    monkeypatch.setattr("factory.serving.engines.Engine", partial(Engine, sleep=sleep))
     return waited
 
 

@@ -4,11 +4,11 @@ import asyncio
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from factory.identity import Stage
+from factory.ledger.identity import Stage
+from factory.ledger.rounds import round_recipe
 from factory.opening import open_run
 from factory.progress import Progress, Silent
-from factory.recipe_file import read_recipe
-from factory.rounds import round_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from flows.plain import PlainRunner
 from flows.round import gate_of, make_round

@@ -29,8 +29,8 @@ from trl import DPOConfig
 from trl.trainer.utils import disable_dropout_in_model
 
 from factory import store
-from factory.models import resolve_model
 from factory.opening import cache_folder
+from factory.serving.models import resolve_model
 from factory.training import reference
 from factory.training.metrics import Metrics, plot
 from factory.training.preference_trainer import PreferenceTrainer, Stop, Watch

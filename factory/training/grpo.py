@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from factory import store
 from factory.files import temporary_of
-from factory.models import resolve_model
 from factory.opening import cache_folder
 from factory.rewards import RewardFunction, loop_penalty, repetition_penalty, verifier_reward
+from factory.serving.models import resolve_model
 from schemas.grpo import Grpo, GrpoPlan, GrpoResult
 from schemas.recipe import ModelRef
 

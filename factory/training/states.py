@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from factory import store
 from factory.files import sync, temporary_of
-from factory.models import NOT_READ
+from factory.serving.models import NOT_READ
 
 STATES = "state"  # folder of what only an unfinished training needs
 CHECKPOINT = "checkpoint"

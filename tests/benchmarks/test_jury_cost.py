@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.cascade_replay import agreement, beside, calls, court_of, curve, moved, outcomes, replayed
 from benchmarks.jury_cost import JURIES, PART, POINTWISE, Kept
 from benchmarks.serving import Counters, read_counters
-from factory.hearing import Case
+from factory.judging.hearing import Case
 from schemas.chat import Completion, TokenAlternative
 from schemas.recipe import Cascade
 from tests.samples import a_prompt, a_rollout

@@ -1,7 +1,7 @@
 """What the benchmark of the pure part makes and counts."""
 
 from benchmarks.jury_speed import SHARD, SLOTS, Load, decided, made, pooled, texts
-from factory.spreads import PooledSpread
+from factory.judging.spreads import PooledSpread
 from schemas.recipe import JudgeRef, Jury, Pairing
 
 LOAD = Load(SHARD + 40, 2, Jury(judges=[JudgeRef(judge="helpfulness", name=f"judge-{n}") for n in range(3)]), Pairing())

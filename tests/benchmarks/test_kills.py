@@ -17,7 +17,7 @@ from benchmarks.kill_points import Event, Fuse
 from benchmarks.killed_run import NEVER, Kill, Life, Point, Scene, drawn, live, living, lost_rows, serving
 from benchmarks.kills import KINDS, STAGES, Told, row_of, stage_of, summary, write_recipe
 from benchmarks.real_kills import accounted, greedy_of, on_disk
-from factory.journal import Journal
+from factory.ledger.journal import Journal
 from factory.run import RunFolder
 from schemas.chat import Completion
 from schemas.rows import Dropped, DropReason, Prompt

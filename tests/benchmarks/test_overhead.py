@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.arms import Arm, latency_in
 from benchmarks.overhead import Load, Pair, a_recipe, bare_arm, bodies, factory_arm, figures
-from factory.protocol import Wire
+from factory.client.protocol import Wire
 from tests.fake_engine import FakeEngine
 
 LOAD = Load(pairs=1, prompts=3, tokens=16)

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.peer_arms import AT_ONCE, SAMPLES, Arm, own_arm
 from benchmarks.peer_proxy import Proxy
 from benchmarks.peers import Killed, Timed, killed, medians, prompts_of, table, timed, turned
-from factory.models import DEFAULT_MODEL
+from factory.serving.models import DEFAULT_MODEL
 from tests.fake_engine import FakeEngine, slowly, whenever
 from tests.fake_engine import Seen as Asked
 

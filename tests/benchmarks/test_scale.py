@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.scale import Cost, Door, at_a_million, growth, measured
 from benchmarks.scale_folder import recipe_file, write_folder
-from factory.figures import figures
-from factory.recipe_file import read_recipe
+from factory.looking.figures import figures
+from factory.recipes.recipe_file import read_recipe
 from factory.run import run_folder
 from tests.conftest import Command
 

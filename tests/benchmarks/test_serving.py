@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from benchmarks.serving import Counters, Served
+from factory.client.protocol import Wire
+from factory.client.transport import Link
 from factory.engine import Engine
-from factory.protocol import Wire
-from factory.transport import Link
 
 METRICS = """vllm:prompt_tokens_total{{engine="0"}} {0}.0
 vllm:generation_tokens_total{{engine="0"}} 1.0

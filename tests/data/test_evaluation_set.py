@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from factory.dedupe import ngrams
-from factory.held_out import known
+from factory.evaluation.held_out import known
+from factory.gathering.dedupe import ngrams
+from factory.gathering.sources import read_source
 from factory.prompts import compared_text, normalise
-from factory.sources import read_source
 from judges import constraints, math_answer
 from schemas.recipe import Source
 from schemas.rows import Prompt

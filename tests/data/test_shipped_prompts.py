@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from factory.gathering.sources import read_source
 from factory.prompts import normalise
-from factory.sources import read_source
 from judges import math_answer
 from schemas.chat import Role
 from schemas.recipe import Source

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import pytest
 
+from factory.client.pool import CANARIES, STRIKES, EngineGone, Sleep
+from factory.client.protocol import Ability, Wire
+from factory.client.transport import http_client
 from factory.engine import TRIES, Engine, RequestFailed
-from factory.pool import CANARIES, STRIKES, EngineGone, Sleep
-from factory.protocol import Ability, Wire
-from factory.transport import http_client
 from schemas.chat import Completion, Message, Request, Role, Sampling
 from tests.fake_engine import (
     FakeEngine,

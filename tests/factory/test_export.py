@@ -11,12 +11,13 @@ import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from factory import queries, store
+from factory import store
 from factory.export import is_test, write_format
 from factory.export_card import card, shared_form
-from factory.figures import figures
 from factory.formats import FORMATS
 from factory.formats.base import Written
+from factory.looking import queries
+from factory.looking.figures import figures
 from factory.run import RunFolder
 from schemas.chat import Message, Role
 from schemas.errors import StorageError

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from factory.client.gate import Gate
 from factory.export import write_format
 from factory.formats import FORMATS
-from factory.gate import Gate
 from factory.grpo import CHECKPOINT, plan_grpo, train_grpo
-from factory.models import LocalModel
 from factory.run import RunFolder
+from factory.serving.models import LocalModel
 from schemas.errors import Fixable, RecipeError
 from schemas.export import ExportFormat
 from schemas.grpo import Grpo

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.asking import Desk
-from factory.breaker import BAD
+from factory.client.asking import Desk
+from factory.client.breaker import BAD
+from factory.client.transport import http_client
 from factory.engine import Engine
-from factory.hearing import AGAIN, Court, Seat, all_verdicts, hear, hear_again
-from factory.journal import Journal
+from factory.judging.hearing import AGAIN, Court, Seat, all_verdicts, hear, hear_again
 from factory.jury import needs_requeue
-from factory.transport import http_client
+from factory.ledger.journal import Journal
 from judges.base import Judge
 from judges.listwise import ListwiseJudge
 from judges.pointwise import PointwiseJudge
@@ -28,7 +28,7 @@ from judges.reward_model import RewardModel
 from schemas.chat import Completion, TokenAlternative
 from schemas.recipe import JudgeRef, Jury
 from schemas.rows import Verdict, VerdictStatus
-from tests.factory.test_hearing import JUDGES, JURY, WIRE, a_case, answered, asking, by, chatty
+from tests.factory.judging.test_hearing import JUDGES, JURY, WIRE, a_case, answered, asking, by, chatty
 from tests.fake_engine import FakeEngine, error, instead, whenever
 from tests.verdicts import heard as scored
 from tests.verdicts import slots

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.breaker import BAD, WINDOW, Breaker
-from factory.gold import Accuracy, read_weights, weights_document
-from factory.loop_share import LoopCount, may_use_loop
+from factory.client.breaker import BAD, WINDOW, Breaker
+from factory.judging.gold import Accuracy, read_weights, weights_document
+from factory.judging.loop_share import LoopCount, may_use_loop
 from judges.pairwise import winner
 from schemas.errors import RecipeError
 from schemas.rows import Cause, Confirmation, Pair, VerdictStatus

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from factory.candidates import candidates
+from factory.judging.candidates import candidates
 from factory.jury import Rules, scorecards, stand
 from factory.pairing import evidence, pair_prompt
 from schemas.recipe import JudgeRef, Jury, Pairing

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.gathering.raw_prompts import RawPrompt
 from factory.progress import Silent
 from factory.prompts import Collected, SourceCounts, collect, normalise, prompt_id, quotas, source_digests, source_names
-from factory.raw_prompts import RawPrompt
 from judges.registry import find_verifier
 from schemas.chat import Message, Role
 from schemas.errors import SourceError

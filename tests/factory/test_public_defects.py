@@ -21,16 +21,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.asking import Desk
-from factory.calibration import read_gold
-from factory.confirming import confirmed
+from factory.client.asking import Desk
+from factory.client.protocol import Ability, Wire
+from factory.client.transport import http_client
 from factory.engine import Engine
-from factory.hearing import Case, Court, Seat, all_verdicts, hear, hear_again
-from factory.journal import Journal
+from factory.judging.calibration import read_gold
+from factory.judging.confirming import confirmed
+from factory.judging.hearing import Case, Court, Seat, all_verdicts, hear, hear_again
 from factory.jury import blocks
-from factory.protocol import Ability, Wire
+from factory.ledger.journal import Journal
 from factory.rollouts import Policy, plan, roll_out
-from factory.transport import http_client
 from judges import clarity, correctness, helpfulness
 from judges.base import Judge, Question, no_score, request_id
 from judges.grades import digit_distribution

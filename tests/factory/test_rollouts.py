@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from factory.asking import Desk
+from factory.client.asking import Desk
+from factory.client.protocol import Wire
+from factory.client.transport import http_client
 from factory.engine import Engine
-from factory.journal import Journal
-from factory.protocol import Wire
+from factory.ledger.journal import Journal
 from factory.rollouts import Policy, plan, roll_out, seed_of, slots, split_reasoning
-from factory.transport import http_client
 from schemas.chat import Completion, Message, RepetitionDetection, Role, Sampling
 from schemas.recipe import Decoding, Rollouts
 from schemas.rows import Loop, LoopRule, Prompt, Rollout

@@ -14,7 +14,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.journal import Journal
+from factory.ledger.journal import Journal
 from factory.run import RunFolder, refuse_drift, versions
 from schemas.chat import Completion, TokenAlternative
 from schemas.errors import DriftError, Fixable, SchemaError, StorageError

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from factory.models import resolve_model
 from factory.progress import Silent
-from factory.recipe_file import identity, read_recipe
+from factory.recipes.recipe_file import identity, read_recipe
 from factory.run import RunFolder, run_folder
 from factory.semi_online import Checkpoint, Job, Learnt, Weighed, go_rounds, read_story, shares, weakened
+from factory.serving.models import resolve_model
 from schemas.errors import DriftError, Fixable, SchemaError, UsedUp
 from schemas.recipe import ModelRef, Recipe
 from schemas.semi_online import Fallback, Merge, SemiOnline, Story

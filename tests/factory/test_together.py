@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from factory.asking import together
+from factory.client.asking import together
 
 
 def test_together_runs_all_to_the_end() -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.identity import Stage
-from factory.recipe_file import identity, read_recipe, stored_recipe
+from factory.ledger.identity import Stage
+from factory.ledger.salvage import completion_of
+from factory.recipes.recipe_file import identity, read_recipe, stored_recipe
 from factory.rollouts import split_reasoning
 from factory.run import RunFolder, run_folder
-from factory.salvage import completion_of
 from factory.work import Work
 from schemas.chat import Completion
 from schemas.errors import DriftError

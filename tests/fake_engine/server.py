@@ -9,7 +9,7 @@ from types import MappingProxyType, TracebackType
 
 from aiohttp import web
 
-from factory.protocol import Ability
+from factory.client.protocol import Ability
 from tests.fake_engine.faults import (
     CHAT,
     CLASSIFY,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.recipe_file import read_recipe
+from factory.client.spending import read_spent
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from factory.spending import read_spent
 from schemas.errors import BudgetSpent
 from schemas.manifest import Spent
 from schemas.rows import Rollout

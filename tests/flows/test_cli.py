@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from factory.protocol import Ability
-from factory.recipe_file import read_recipe
+from factory.client.protocol import Ability
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from schemas.rows import Loop, Rollout
 from tests.conftest import PROMPTS, Command, Ended, RecipeWriter

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from factory.identity import Stage
-from factory.recipe_file import read_recipe
+from factory.ledger.identity import Stage
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from tests.conftest import Command, RecipeWriter
 from tests.runs import make

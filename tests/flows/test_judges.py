@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from factory.calibration import read_gold
-from factory.figures import TrustFigures, figures
+from factory.judging.calibration import read_gold
+from factory.looking.figures import TrustFigures, figures
 from flows.show import trust_lines
 from schemas.errors import SourceError
 from tests.conftest import Command, RecipeWriter

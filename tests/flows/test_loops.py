@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from factory.figures import figures
-from factory.loop_examples import Example
-from factory.recipe_file import read_recipe
+from factory.looking.figures import figures
+from factory.recipes.recipe_file import read_recipe
 from factory.run import run_folder
+from factory.survey.loop_examples import Example
 from flows.loops import marked
 from tests.conftest import Command, RecipeWriter
 from tests.flows.test_cli import strictly

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from factory.identity import Stage
-from factory.models import LocalModel
-from factory.recipe_file import read_recipe
+from factory.ledger.identity import Stage
+from factory.recipes.recipe_file import read_recipe
 from factory.run import run_folder
+from factory.serving.models import LocalModel
 from flows.judging import beside_policy
 from schemas.errors import BudgetSpent
 from schemas.recipe import ModelRef, Recipe
@@ -306,8 +306,8 @@ def local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Local]:
 
     with FakeEngine(model="own") as own, FakeEngine(model="other") as other:
         found = Local({"own": own, "other": other})
-        monkeypatch.setattr("factory.engines.resolve_model", resolved)
-        monkeypatch.setattr("factory.engines.serve", found.serve)
+        monkeypatch.setattr("factory.serving.engines.resolve_model", resolved)
+        monkeypatch.setattr("factory.serving.engines.serve", found.serve)
         yield found
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from factory.gate import Gate
+from factory.client.gate import Gate
 from factory.shards import Free
 from flows.plain import PlainRunner, Step
 from schemas.errors import EngineUnavailable, Stopped

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import run_folder
 from tests.conftest import Command, RecipeWriter
 

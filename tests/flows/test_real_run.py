@@ -13,11 +13,11 @@ import httpx
 import psutil
 import pytest
 
-from factory import queries
-from factory.models import resolve_model
+from factory.looking import queries
 from factory.opening import cache_folder
-from factory.recipe_file import read_recipe
-from factory.server import serve
+from factory.recipes.recipe_file import read_recipe
+from factory.serving.models import resolve_model
+from factory.serving.server import serve
 
 DATA = Path(__file__).parents[2] / "data" / "prompts"
 MODEL = "SmolLM2-135M-Instruct"

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from factory.client.spending import read_spent
 from factory.run import RunFolder
-from factory.spending import read_spent
 from tests.runs import kept
 
 DATA = Path(__file__).parents[2] / "data" / "prompts"

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from factory.identity import Stage
-from factory.recipe_file import read_recipe
+from factory.ledger.identity import Stage
+from factory.recipes.recipe_file import read_recipe
 from factory.run import run_folder
 from judges import clarity, correctness, helpfulness
 from schemas.errors import DriftError, EngineUnavailable, FactoryError

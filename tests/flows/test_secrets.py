@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from factory import queries
-from factory.recipe_file import read_recipe
+from factory.looking import queries
+from factory.recipes.recipe_file import read_recipe
 from factory.run import run_folder
 from tests.conftest import Ended, RecipeWriter
 from tests.fake_engine import CHAT, MODELS, Body, FakeEngine, Fault, Script, Seen, always, error_body

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from factory import queries
+from factory.looking import queries
 from factory.progress import Silent
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from factory.semi_online import Checkpoint, Job, Learnt, Weighed, go_rounds, read_story
 from flows.round_steps import RealSteps

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from factory.gate import Gate
-from factory.recipe_file import read_recipe
+from factory.client.gate import Gate
+from factory.recipes.recipe_file import read_recipe
 from factory.run import run_folder
 from flows.stopping import StopSignals
 from schemas.errors import Stopped

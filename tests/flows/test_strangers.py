@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from factory.engines import EngineRoom
 from factory.keys import key_names
-from factory.models import LocalModel
 from factory.progress import Silent
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
+from factory.serving.engines import EngineRoom
+from factory.serving.models import LocalModel
 from schemas.recipe import Machine, ModelRef
 from tests.conftest import Command, RecipeWriter
 from tests.fake_engine import MODELS, FakeEngine, always, error
@@ -51,8 +51,10 @@ def started(monkeypatch: pytest.MonkeyPatch, fake_engine: FakeEngine) -> list[tu
         found.append((ref.trust_remote_code, frozenset(withheld)))
         yield fake_engine.url
 
-    monkeypatch.setattr("factory.engines.serve", serve)
-    monkeypatch.setattr("factory.engines.resolve_model", lambda ref, cache, say: LocalModel(ref.model, cache, "d"))
+    monkeypatch.setattr("factory.serving.engines.serve", serve)
+    monkeypatch.setattr(
+        "factory.serving.engines.resolve_model", lambda ref, cache, say: LocalModel(ref.model, cache, "d")
+    )
     return found
 
 

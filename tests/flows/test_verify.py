@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from factory import store
-from factory.identity import Stage
+from factory.ledger.identity import Stage
 from factory.run import RunFolder
 from schemas.manifest import StageRecord
 from schemas.rows import Cause, Pair, Row

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from tests.conftest import Command, RecipeWriter
 from tests.fake_engine import FakeEngine

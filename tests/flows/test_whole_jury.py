@@ -5,12 +5,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from factory import queries
 from factory.engine import TRIES
-from factory.identity import Stage
+from factory.ledger.identity import Stage
+from factory.looking import queries
 from factory.opening import open_run
 from factory.progress import Silent
-from factory.recipe_file import read_recipe
+from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from flows.plain import PlainRunner
 from flows.round import make_round

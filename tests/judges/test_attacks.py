@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.attack_texts import ATTACKS, HELD_OUT, ORDINARY, PLEAS, SPECIAL_TOKENS, Attack, Kind
-from factory.eligibility import Bar
+from factory.judging.eligibility import Bar
 from factory.jury import Rules, scorecards, stand
-from factory.models import resolve_model
 from factory.opening import cache_folder
+from factory.serving.models import resolve_model
 from judges.injection_words import WORDS
 from judges.injections import looks_injected
 from judges.listwise import ListwiseJudge

@@ -2,7 +2,7 @@
 
 import pytest
 
-from factory.recipe_file import identity, read_recipe
+from factory.recipes.recipe_file import identity, read_recipe
 from schemas.errors import RecipeError
 from schemas.train import Lora, Train
 from tests.conftest import RecipeWriter

@@ -15,7 +15,7 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from factory.gate import Gate
+from factory.client.gate import Gate
 from factory.trainer import Trained, train
 from factory.training import dpo
 from schemas.errors import DriftError, Stopped, TrainerEnded

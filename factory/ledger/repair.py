@@ -1,0 +1,66 @@
+"""Takes out of a run folder what `factory.ledger.verify` found wrong, so that the next run makes it anew.
+
+The rule that must not break: nothing that was paid for is deleted. Records and parts of the stages that engines answer are put
+aside, readable or not; answers whose part is sound go back into the shard's journal, and are not asked for again. What depends
+on a shard stays: its record names the checksums that it was made from, so it counts again where the shard comes out the same.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from factory.ledger.found import Fault, Kind
+from factory.ledger.identity import Stage
+from factory.ledger.salvage import salvage_rollouts
+from factory.ledger.verify import TABLES
+from factory.run import RunFolder
+from factory.work import Work
+
+_PAID = frozenset({Stage.PROMPTS, Stage.ROLLOUTS, Stage.VERDICTS, Stage.CONFIRMATIONS})  # prompts: sources may be gone
+
+
+def repair(work: Work, faults: Sequence[Fault], at: datetime) -> list[str]:
+    """What was done, a line each. `work` is of no use afterwards: it knows records that are gone. Raises OSError."""
+    done = []
+    for stage, shard in dict.fromkeys((fault.stage, fault.shard) for fault in faults if fault.kind in _REDONE):
+        own = [fault for fault in faults if (fault.stage, fault.shard) == (stage, shard)]
+        done.append(_take_out(work, Stage(stage), shard, own, at))
+    for fault in faults:
+        if fault.kind is Kind.STRANGER:
+            _aside(work.run, work.run.root / fault.file, at)
+            done.append(f"{fault.file}: put aside")
+    return done
+
+
+_REDONE = frozenset({Kind.RECORD, Kind.PART, Kind.ROWS})
+
+
+def _take_out(work: Work, stage: Stage, shard: int, faults: Sequence[Fault], at: datetime) -> str:
+    saved = 0
+    if stage is Stage.ROLLOUTS and work.unreadable(stage, shard) and work.wanted(stage, shard) is not None:
+        saved = salvage_rollouts(work, shard, work.journal(stage, shard))
+    for path in _files(work.run, stage, shard, faults):
+        if stage in _PAID:
+            _aside(work.run, path, at)
+        else:
+            path.unlink(missing_ok=True)
+    kept = f"; {saved} answers kept" if saved else ""
+    return f"{stage} of shard {shard}: taken out{' and put aside' if stage in _PAID else ''}{kept}"
+
+
+def _files(run: RunFolder, stage: Stage, shard: int, faults: Sequence[Fault]) -> Iterator[Path]:
+    """The record first: without it the parts do not count. Of the prompts only the parts at fault: the others are made
+    again as they are, and say into how many shards they were cut.
+    """
+    yield run.record_path(stage, shard)
+    if stage is Stage.PROMPTS:
+        yield from (run.root / fault.file for fault in faults if fault.kind is Kind.PART)
+        return
+    yield from (run.part_path(table, shard) for table in TABLES.get(stage, ()))
+
+
+def _aside(run: RunFolder, path: Path, at: datetime) -> None:
+    if path.exists():
+        target = run.aside_path(at) / path.relative_to(run.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)

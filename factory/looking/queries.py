@@ -1,0 +1,205 @@
+"""SQL over a run's tables, through DuckDB: the catalog that a run leaves, questions that can only look, and copies.
+
+The rule that must not break: what a stranger may ask goes through `ask`, where nothing is written and nothing outside the run
+folder is reached. `copy` is for SQL of our own.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from factory import store
+from factory.looking.lineage import LINEAGE_SELECT, rounds_select
+from factory.looking.sql import empty_columns, escaped, literal
+from factory.looking.views import VIEWS
+from factory.run import RunFolder
+from schemas.errors import Fixable, StorageError
+from schemas.tables import OF_ROUNDS, SCHEMAS, Table
+
+ROUND = "the round that the row is of: the part of the path"
+BATCH = 10_000  # rows in memory where an answer goes into a file
+SORTING = "2GB"  # of memory that an export may take, whatever its size
+_COPIED_AS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".jsonl": "FORMAT json"}
+_READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def write_catalog(path: Path, root: Path) -> None:
+    """`catalog.duckdb`: a view for each table over all rounds, and those of `factory.looking.views`, with comments.
+
+    Replaced atomically.
+    """
+    with store.writing(path) as temporary:
+        try:
+            with duckdb.connect(str(temporary)) as connection:
+                for statement in catalog_statements(root):
+                    connection.execute(statement)
+        except duckdb.Error as error:
+            temporary.with_name(f"{temporary.name}.wal").unlink(missing_ok=True)
+            raise StorageError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
+
+
+def catalog_statements(root: Path) -> list[str]:
+    """Views over the Parquet parts under `root`. A table without parts is an empty view with the right columns."""
+    columns = {
+        **{
+            str(name): {"round": ROUND} | {column.name: column.metadata[b"comment"].decode() for column in schema}
+            for name, schema in [*SCHEMAS.items(), *OF_ROUNDS.items()]
+        },
+        **{view.name: view.columns for view in VIEWS},
+    }
+    comments = [
+        f"COMMENT ON COLUMN {name}.{column} IS {literal(comment)}"
+        for name, own in columns.items()
+        for column, comment in own.items()
+    ]
+    return [*views(root), *comments, *(f"COMMENT ON VIEW {view.name} IS {literal(view.comment)}" for view in VIEWS)]
+
+
+def views(root: Path, round_: int | None = None) -> list[str]:
+    """Of the tables; `round_`: the rows of that round alone. Over all rounds, what is made of them too."""
+    selects = {table.value: _select(root, table, schema, round_) for table, schema in SCHEMAS.items()}
+    if round_ is None:
+        selects |= {"rounds": rounds_select(RunFolder(root)), "lineage": LINEAGE_SELECT}
+        selects |= {view.name: view.sql for view in VIEWS}
+    return [f"CREATE OR REPLACE VIEW {name} AS {select}" for name, select in selects.items()]
+
+
+def _select(root: Path, table: Table, schema: pa.Schema, round_: int | None) -> str:
+    columns, parts = ", ".join(schema.names), f"round={'*' if round_ is None else round_}/{table}/part-*.parquet"
+    if any(root.glob(parts)):
+        pattern = literal(f"{escaped(root.resolve())}/{parts}")
+        return f"SELECT {columns}, round FROM read_parquet({pattern}, hive_partitioning = true)"
+    return f"SELECT {empty_columns(schema)}, NULL::BIGINT AS round WHERE false"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of a query: column names and rows of plain values."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+
+def ask(root: Path, sql: str, parameters: Sequence[object] = (), round_: int | None = None) -> Answer:
+    """Read-only SQL over a run's tables; nothing outside the run folder can be reached. Raises Fixable.
+
+    `round_`: over the rows of that round alone.
+    """
+    with _tables(root, round_) as connection:
+        return _asked(connection, sql, parameters)
+
+
+def ask_all(root: Path, statements: Sequence[str], round_: int | None = None) -> list[Answer]:
+    """Several at once: to open the tables takes longer than most questions. Raises Fixable."""
+    with _tables(root, round_) as connection:
+        return [_asked(connection, sql, ()) for sql in statements]
+
+
+@contextmanager
+def asked_in_batches(root: Path, sql: str) -> Iterator[pa.RecordBatchReader]:
+    """The rows of the last statement as Arrow, a part of them in memory at a time. As `ask`; raises Fixable."""
+    with _tables(root) as connection:
+        _refuse_all_but_looks(connection, sql)
+        yield connection.sql(sql).to_arrow_reader(BATCH)
+
+
+@contextmanager
+def session(root: Path) -> Iterator[Callable[[str], Answer]]:
+    """For question after question over the same tables. What it yields is as `ask`, and raises Fixable."""
+    with _tables(root) as connection:
+
+        def one(sql: str) -> Answer:
+            with _explained():
+                return _asked(connection, sql, ())
+
+        yield one
+
+
+@contextmanager
+def _tables(root: Path, round_: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection, _explained():
+        for statement in (*views(root, round_), *_confinement(root)):
+            connection.execute(statement)
+        yield connection
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of DuckDB as one line. Raises Fixable."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise Fixable(f"query: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise Fixable("query: nested too deeply; write it flatter") from None
+
+
+def _asked(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> Answer:
+    _refuse_all_but_looks(connection, sql)
+    cursor = connection.execute(sql, parameters)
+    return Answer(tuple(column[0] for column in cursor.description or ()), tuple(cursor.fetchall()))
+
+
+def _refuse_all_but_looks(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    asked = connection.extract_statements(sql)
+    if not asked:
+        raise Fixable('query: nothing is asked; for example "SELECT * FROM funnel"')
+    if not all(_only_looks(connection, statement.query) for statement in asked):
+        raise Fixable("query: only SELECT and its like are run here: the tables of a run are never written by hand")
+
+
+def _only_looks(connection: duckdb.DuckDBPyConnection, statement: str) -> bool:
+    """Whether it is a SELECT throughout, or explains one.
+
+    Its type is not enough: EXPLAIN ANALYZE does what it explains, and a SELECT may begin WITH a COPY that writes.
+    """
+    explained = _EXPLAIN.fullmatch(statement.strip())
+    serialized = connection.execute("SELECT json_serialize_sql(?)", [explained[1] if explained else statement])
+    ((found,),) = serialized.fetchall()
+    tree = json.loads(found)
+    return not tree["error"] and {kind for kind in _kinds(tree) if kind.endswith("_NODE")} <= _READING
+
+
+def _kinds(tree: object) -> Iterator[str]:
+    """Every `type` in a parsed statement."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("type"), str):
+            yield tree["type"]
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _kinds(part)
+
+
+def copy(root: Path, sql: str, target: Path, round_: int | None = None) -> int:
+    """Write what a query gives as one file, Parquet or `.jsonl`, in flat memory. Returns the rows.
+
+    Raises Fixable, StorageError.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
+    with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
+        for statement in views(root, round_):
+            connection.execute(statement)
+        try:
+            copied = connection.execute(f"COPY ({sql}) TO {literal(str(target))} ({_COPIED_AS[target.suffix]})")
+        except duckdb.IOException as error:
+            raise StorageError(f"{target}: cannot be written: {' '.join(str(error).split())}") from error
+        row = copied.fetchone()
+    return int(row[0]) if row else 0
+
+
+def _confinement(root: Path) -> Iterable[str]:
+    named = {f"{root.resolve()}/", f"{escaped(root.resolve())}/"}  # the views' patterns are checked as they are written
+    yield f"SET allowed_directories = [{', '.join(map(literal, sorted(named)))}]"
+    yield f"SET temp_directory = {literal(f'{root.resolve()}/.query')}"  # else the working folder may be read too
+    yield "SET enable_external_access = false"
+    yield "SET python_enable_replacements = false"  # a table's name never means a variable of this program
+    yield "SET lock_configuration = true"

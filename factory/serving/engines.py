@@ -1,0 +1,145 @@
+"""Every engine of a run: local servers that are started one after the other, and servers that run already.
+
+Local models share one machine's memory, so at most one local server is up: asking for another model stops the one before.
+The same model asked for twice, as policy and as judge, is one server.
+"""
+
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from factory.client.gate import Gate
+from factory.client.probe import Probed, probe
+from factory.client.protocol import Ability, Wire
+from factory.client.transport import http_client
+from factory.engine import Engine
+from factory.progress import Progress
+from factory.run import RunFolder
+from factory.serving.models import LocalModel, resolve_model
+from factory.serving.server import serve
+from schemas.errors import EngineRefused
+from schemas.recipe import Machine, ModelRef, Recipe, Rollouts
+
+LOW_MASS = 0.05  # of a judge's free answer on the nine digits, below which the probe warns
+
+
+def digest_of(ref: ModelRef, cache: Path, say: Progress) -> str:
+    """Of a local model's weights; a remote one is known by the name that it is asked for by."""
+    return f"remote:{ref.model}" if ref.urls else resolve_model(ref, cache, say.say).digest
+
+
+def model_refs(recipe: Recipe) -> dict[str, ModelRef]:
+    """Every model of the run by the name of its role: `policy`, and each judge's that names one of its own."""
+    refs = {"policy": recipe.policy}
+    return refs | {ref.seat: ref.model for ref in recipe.jury.judges if ref.model is not None}
+
+
+@dataclass
+class EngineRoom:
+    """The engines of one process. Enter it as a context; leaving it stops whatever it started."""
+
+    run: RunFolder
+    machine: Machine
+    cache: Path
+    progress: Progress
+    keys: frozenset[str]  # environment variables that hold keys: no local server sees them
+    gate: Gate = field(default_factory=Gate)
+    _open: dict[str, Engine] = field(default_factory=dict)
+    _sent_before: int = 0
+    _local: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _remote: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def __aenter__(self) -> "EngineRoom":
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        await self.stop_local()
+        await self._remote.aclose()
+
+    @property
+    def sent(self) -> int:
+        """HTTP attempts for answers so far, probes not counted."""
+        return self._sent_before + sum(engine.sent for engine in self._open.values())
+
+    async def engine(self, ref: ModelRef) -> Engine:
+        """The engine for a model, started and probed if it is not there yet. Raises Fixable or Transient."""
+        key = ref.model_dump_json()
+        if key not in self._open:
+            self._open[key] = await (self._reach(ref) if ref.urls else self._start(ref))
+        return self._open[key]
+
+    async def stop_local(self) -> None:
+        """Stop the local server, if one is up, and give its memory back."""
+        for key in [key for key in self._open if not ModelRef.model_validate_json(key).urls]:
+            self._sent_before += self._open.pop(key).sent
+        stack, self._local = self._local, AsyncExitStack()
+        await stack.aclose()
+
+    async def _start(self, ref: ModelRef) -> Engine:
+        await self.stop_local()
+        if ref.trust_remote_code:
+            self.progress.say(f"warning: {ref.model}: its own code runs here, because trust_remote_code says so")
+        model: LocalModel = resolve_model(ref, self.cache, self.progress.say)
+        log = self.run.log_path(f"server-{Path(ref.model).name}")
+        url = await self._local.enter_async_context(serve(model, ref, self.machine, log, self.progress.say, self.keys))
+        return await self._connect(self._local, ref, (url,))
+
+    async def _reach(self, ref: ModelRef) -> Engine:
+        return await self._connect(self._remote, ref, tuple(ref.urls))
+
+    async def _connect(self, stack: AsyncExitStack, ref: ModelRef, urls: tuple[str, ...]) -> Engine:
+        machine = self.machine
+        key = os.environ.get(ref.api_key_env) if ref.api_key_env else None
+        total = machine.concurrency * len(urls)
+        client = await stack.enter_async_context(
+            http_client(total, machine.request_timeout, key, machine.connect_timeout, machine.first_byte_timeout)
+        )
+        shown = f" with the key in {ref.api_key_env}" if key else ""
+        self.progress.say(f"probing {', '.join(urls)} for {ref.model}{shown}")
+        probed = [await probe(client, url, ref.model) for url in urls]
+        for line in dict.fromkeys(line for one in probed for line in self._warnings(ref, one)):
+            self.progress.say(line)
+        return Engine(client, urls, _common(probed), machine.concurrency, say=self.progress.say, gate=self.gate)
+
+    @staticmethod
+    def _warnings(ref: ModelRef, probed: Probed) -> list[str]:
+        lines = [f"warning: {ref.model}: the server lacks {line}" for line in probed.missing()]
+        if probed.digit_mass is not None and probed.digit_mass < LOW_MASS:
+            lines.append(
+                f"warning: {ref.model}: asked for a digit it gives {probed.digit_mass:.1%} of its probability to digits: "
+                "as a judge it is held to them, but it hardly means them"
+            )
+        return lines
+
+
+def _common(probed: list[Probed]) -> Wire:
+    """What all replicas can do. Replicas must serve the model under one name."""
+    first = probed[0].wire
+    if any(one.wire.model != first.model for one in probed):
+        names = ", ".join(sorted({one.wire.model for one in probed}))
+        raise EngineRefused(
+            f"urls: the servers name their model differently ({names}); they must be replicas of one model"
+        )
+    named = {one.wire.answers_as for one in probed}
+    return replace(
+        first,
+        abilities=frozenset.intersection(*(one.wire.abilities for one in probed)),
+        answers_as=first.answers_as if len(named) == 1 else None,
+    )
+
+
+def refuse_what_is_ignored(rollouts: Rollouts, engine: Engine) -> None:
+    """Raises EngineRefused where the recipe sets a sampler that the policy's server does not know."""
+    if Ability.SAMPLERS in engine.wire.abilities:
+        return
+    every = [rollouts.sampling, *rollouts.slots, *([rollouts.greedy] if rollouts.greedy else [])]
+    neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    for name, off in neutral.items():
+        for decoding in every:
+            value = getattr(decoding, name)
+            if value is not None and value != off:
+                raise EngineRefused(
+                    f"{', '.join(engine.urls)}: the server does not take {name}, which the recipe sets to {value}; "
+                    "leave it out, or use a vLLM server"
+                )
