@@ -3,9 +3,6 @@
 The rule that must not break: nothing here imports torch, and a training that did not end well leaves no result.
 """
 
-import asyncio
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -13,10 +10,9 @@ from factory import store
 from factory.client.gate import Gate
 from factory.files import make_folder
 from factory.run import RunFolder
-from factory.serving.guard import guarded
 from factory.serving.models import LocalModel
 from factory.serving.server import last_words
-from factory.training_environment import training_environment
+from factory.training_process import training_environment, training_process
 from judges.registry import find_verifier
 from schemas.errors import Fixable
 from schemas.export import ExportFormat
@@ -46,7 +42,7 @@ def plan_grpo(run: RunFolder, recipe: Recipe, model: LocalModel) -> GrpoPlan:
 
 
 async def train_grpo(
-    plan: GrpoPlan, log: Path, say: Callable[[str], None], gate: Gate, withheld: Collection[str] = ()
+    plan: GrpoPlan, log: Path, say: Callable[[str], None], gate: Gate, withheld: Collection[str]
 ) -> GrpoResult:
     """From the beginning, whatever lies there. `withheld`: environment variables that the process must not see.
 
@@ -57,22 +53,10 @@ async def train_grpo(
     make_folder(log.parent)
     with log.open("ab") as sink:
         offset = sink.tell()
-        command = [sys.executable, "-P", "-m", "factory.training.grpo", str(plan.folder / PLAN)]
-        process = await asyncio.create_subprocess_exec(
-            *guarded(command),
-            stdin=PIPE,
-            stdout=sink,
-            stderr=sink,
-            env=training_environment(plan.grpo.device, plan.threads, withheld),
-            start_new_session=True,  # Ctrl-C is ours to handle: it must not reach the trainer behind our back
-        )
-        say(f"GRPO: {plan.grpo.steps} steps (log: {log})")
-        try:
+        environment = training_environment(plan.grpo.device, plan.threads, withheld)
+        async with training_process("grpo", plan.folder / PLAN, environment, sink, sink) as process:
+            say(f"GRPO: {plan.grpo.steps} steps (log: {log})")
             code = await gate.unless_closed(process.wait())
-        finally:
-            assert process.stdin is not None, "it is piped"
-            process.stdin.close()  # the guard sees it and clears up
-            await process.wait()
     if code:
         said = last_words(log.read_bytes()[offset:].decode(errors="replace"))
         raise Fixable(f"GRPO ended with code {code}: {said} (log: {log})")

@@ -6,18 +6,16 @@
 The rule that must not break: nothing here imports torch. A folder under its name is whole, and is the merge that it says it is.
 """
 
-import asyncio
 import shutil
-import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from factory import store
 from factory.files import make_folder, temporary_of
-from factory.serving.guard import guarded
+from factory.training_process import training_environment, training_process
 from schemas.errors import DriftError, ModelError
 from schemas.manifest import Document
 
@@ -35,8 +33,13 @@ class MergedFrom(Document):
     weights: list[float]
 
 
-async def merge(folders: Sequence[Path], digests: Sequence[str], weights: Sequence[float], target: Path) -> None:
-    """Make `target`. Raises DriftError where another merge lies there, ModelError where these cannot be merged."""
+async def merge(
+    folders: Sequence[Path], digests: Sequence[str], weights: Sequence[float], target: Path, withheld: Collection[str]
+) -> None:
+    """Make `target`. Raises DriftError where another merge lies there, ModelError where these cannot be merged.
+
+    `withheld`: environment variables that the process must not see.
+    """
     wanted = MergedFrom(digests=list(digests), weights=list(weights))
     if target.is_dir():
         if _known(target) == wanted:
@@ -50,7 +53,7 @@ async def merge(folders: Sequence[Path], digests: Sequence[str], weights: Sequen
         store.write_text(
             plan, MergePlan(folders=list(folders), weights=list(weights), target=building).model_dump_json()
         )
-        await _run(plan, target)
+        await _run(plan, target, withheld)
         store.write_text(building / MADE_FROM, wanted.model_dump_json(indent=1))
         building.rename(target)
     except OSError as error:
@@ -67,19 +70,12 @@ def _known(target: Path) -> MergedFrom | None:
         return None
 
 
-async def _run(plan: Path, target: Path) -> None:
-    command = guarded([sys.executable, "-P", "-m", "factory.training.merge", str(plan)])
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
-    )
-    assert process.stdin is not None, "it is piped: the guard lives as long as this pipe"
-    assert process.stderr is not None, "it is piped"
-    try:
+async def _run(plan: Path, target: Path, withheld: Collection[str]) -> None:
+    environment = training_environment("cpu", None, withheld)
+    async with training_process("merge", plan, environment, DEVNULL, PIPE) as process:
+        assert process.stderr is not None, "it is piped"
         errors = (await process.stderr.read()).decode(errors="replace").strip()
         code = await process.wait()
-    finally:
-        process.stdin.close()
     if code:
-        raise ModelError(
-            f"{target}: the checkpoints could not be merged: {errors.splitlines()[-1] if errors else code}"
-        )
+        said = errors.splitlines()[-1] if errors else code
+        raise ModelError(f"{target}: the checkpoints could not be merged: {said}")

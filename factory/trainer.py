@@ -6,7 +6,6 @@ done twice, and another one never goes on in its folder.
 
 import asyncio
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -20,12 +19,11 @@ from factory import store
 from factory.client.gate import Gate
 from factory.files import make_folder
 from factory.recipes.recipe_file import changed_fields
-from factory.serving.guard import guarded
 from factory.serving.models import LocalModel
 from factory.serving.server import last_words
 from factory.training.pair_guards import pair_figures, reason_not_to_train
 from factory.training.token_pairs import digest_of, read_token_pairs
-from factory.training_environment import training_environment
+from factory.training_process import training_environment, training_process
 from schemas.errors import DriftError, Halted, Stopped, TrainerEnded
 from schemas.train import Train
 from schemas.training import RESULT, TrainingPlan, TrainingResult
@@ -91,9 +89,7 @@ def plan_training(
     )
 
 
-async def train(
-    plan: TrainingPlan, log: Path, say: Say, gate: Gate | None = None, withheld: Collection[str] = ()
-) -> Trained:
+async def train(plan: TrainingPlan, log: Path, say: Say, gate: Gate, withheld: Collection[str]) -> Trained:
     """Train as planned, from where it was cut off; found as it is where it is done already.
 
     Where the gate closes, the trainer saves the step that it is at, and ends. `withheld`: environment variables that it must
@@ -107,7 +103,7 @@ async def train(
         store.write_text(plan.folder / RESULT, result.model_dump_json(indent=1))
         return Trained(plan.folder, result, new=True)
     (plan.folder / RESULT).unlink(missing_ok=True)
-    await _run(plan, log, say, gate or Gate(), withheld)
+    await _run(plan, log, say, gate, withheld)
     return Trained(plan.folder, _read_result(plan.folder), new=True)
 
 
@@ -139,22 +135,14 @@ async def _run(plan: TrainingPlan, log: Path, say: Say, gate: Gate, withheld: Co
     make_folder(log.parent)
     with log.open("ab") as sink:
         offset = sink.tell()
-        command = [sys.executable, "-P", "-m", "factory.training.dpo", str(plan.folder / PLAN)]
-        process = await asyncio.create_subprocess_exec(
-            *guarded(command),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=sink,
-            env=_environment(plan, withheld),
-            start_new_session=True,  # Ctrl-C is ours to handle: it must not reach the trainer behind our back
-        )
-        say(f"trainer: starting (log: {log})")
-        reading = asyncio.ensure_future(_pass_on(process, sink.write, say))
-        try:
-            halted = await _until_ended_or_halted(process, reading, gate, say)
-        finally:
-            reading.cancel()
-            await _end(process)
+        environment = _environment(plan, withheld)
+        async with training_process("dpo", plan.folder / PLAN, environment, PIPE, sink) as process:
+            say(f"trainer: starting (log: {log})")
+            reading = asyncio.ensure_future(_pass_on(process, sink.write, say))
+            try:
+                halted = await _until_ended_or_halted(process, reading, gate, say)
+            finally:
+                reading.cancel()
     if process.returncode in (0, TRIPPED):
         return
     if halted is not None:
@@ -195,14 +183,6 @@ def _ask_to_stop(process: Process) -> None:
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children():
             child.send_signal(signal.SIGTERM)
-
-
-async def _end(process: Process) -> None:
-    if process.stdin is not None:
-        process.stdin.close()  # the guard sees it and clears up
-    while process.returncode is None:
-        with suppress(asyncio.CancelledError):  # a second one must not leave the trainer running
-            await process.wait()
 
 
 def _environment(plan: TrainingPlan, withheld: Collection[str]) -> dict[str, str]:

@@ -107,7 +107,7 @@ class RealSteps:
 
     def merge(self, folders: Sequence[Path], weights: Sequence[float], target: Path) -> str:
         digests = [self.known(ModelRef(model=str(folder))) for folder in folders]
-        self._at_work(merge(folders, digests, weights, target))
+        self._at_work(merge(folders, digests, weights, target, key_names(self.recipe)))
         return self.known(ModelRef(model=str(target)))
 
     def evaluate(self, checkpoint: Checkpoint) -> None:

@@ -61,7 +61,7 @@ def test_grpo_makes_a_checkpoint_from_the_exports_prompts(tmp_path: Path) -> Non
     plan = plan_grpo(run, recipe, LocalModel("tiny", tmp_path / "tiny", "0" * 64))
     said: list[str] = []
 
-    result = asyncio.run(train_grpo(plan, run.log_path("grpo"), said.append, Gate()))
+    result = asyncio.run(train_grpo(plan, run.log_path("grpo"), said.append, Gate(), ()))
 
     (line,) = (run.grpo_path / "metrics.jsonl").read_text().splitlines()
     assert (result.steps, result.answers) == (1, 4)
@@ -98,6 +98,6 @@ def test_grpo_that_ends_badly_says_why_and_leaves_no_result(tmp_path: Path) -> N
     (run.grpo_path / "result.json").write_text("{}")
 
     with pytest.raises(Fixable, match=r"GRPO ended with code 1: .*nothing"):
-        asyncio.run(train_grpo(plan, run.log_path("grpo"), lambda _: None, Gate()))
+        asyncio.run(train_grpo(plan, run.log_path("grpo"), lambda _: None, Gate(), ()))
 
     assert not (run.grpo_path / "result.json").exists()

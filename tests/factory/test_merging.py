@@ -24,9 +24,9 @@ def test_merge_is_the_weighted_mean_with_the_newest_ones_files(tmp_path: Path) -
     old, new = checkpoint(tmp_path / "old", [1.0, 2.0]), checkpoint(tmp_path / "newest", [3.0, -2.0])
     target = tmp_path / "train" / "merged"
 
-    asyncio.run(merge([old, new], ["a", "b"], [0.25, 0.75], target))
+    asyncio.run(merge([old, new], ["a", "b"], [0.25, 0.75], target, ()))
     first = (target / "model.safetensors").stat().st_mtime_ns
-    asyncio.run(merge([old, new], ["a", "b"], [0.25, 0.75], target))
+    asyncio.run(merge([old, new], ["a", "b"], [0.25, 0.75], target, ()))
 
     found = load_file(target / "model.safetensors")
     assert found["w"].tolist() == [2.5, -1.0]
@@ -36,13 +36,13 @@ def test_merge_is_the_weighted_mean_with_the_newest_ones_files(tmp_path: Path) -
     assert (target / "model.safetensors").stat().st_mtime_ns == first
     assert sorted(path.name for path in target.parent.iterdir()) == ["merged"]
     with pytest.raises(DriftError, match="was merged from other checkpoints"):
-        asyncio.run(merge([old, new], ["a", "c"], [0.25, 0.75], target))
+        asyncio.run(merge([old, new], ["a", "c"], [0.25, 0.75], target, ()))
 
 
 def test_merge_of_other_architectures_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     old, new = checkpoint(tmp_path / "old", [1.0]), checkpoint(tmp_path / "new", [1.0], "v")
 
     with pytest.raises(ModelError, match="not of the same architecture"):
-        asyncio.run(merge([old, new], ["a", "b"], [0.5, 0.5], tmp_path / "merged"))
+        asyncio.run(merge([old, new], ["a", "b"], [0.5, 0.5], tmp_path / "merged", ()))
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]

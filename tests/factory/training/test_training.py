@@ -169,7 +169,7 @@ def test_training_whose_loss_is_no_number_keeps_no_such_weights(ground: Ground) 
 
 async def followed(plan: TrainingPlan, on_line: Callable[[str, Gate], None]) -> Trained:
     gate = Gate()
-    return await train(plan, plan.folder / "train.log", lambda line: on_line(line, gate), gate)
+    return await train(plan, plan.folder / "train.log", lambda line: on_line(line, gate), gate, ())
 
 
 def silent(_: str, __: Gate) -> None: ...
