@@ -87,7 +87,8 @@ class StopSignals:
 
     def _close(self) -> None:
         waited = self.gate.under_way
-        self.say(f"stopping: nothing more is sent, {waited} answers under way are waited for; once more stops at once")
+        kept = f", {waited} answers under way are waited for" if waited else ""
+        self.say(f"stopping: nothing more is sent{kept}; once more stops at once")
         self.gate.close(self._stopped("stopped, and every answer that was under way is kept"))
 
     def _stopped(self, how: str) -> Stopped:

@@ -166,7 +166,7 @@ def test_stop_once_closes_the_gate_and_lets_the_work_end_itself() -> None:
 
     assert ended == ["by itself"]
     assert str(error) == ONCE
-    assert said == ["stopping: nothing more is sent, 0 answers under way are waited for; once more stops at once"]
+    assert said == ["stopping: nothing more is sent; once more stops at once"]
 
 
 def test_stop_twice_ends_a_step_that_never_comes_round_to_the_event_loop() -> None:
