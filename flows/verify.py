@@ -13,6 +13,7 @@ from rich.console import Console
 from factory.judging.deciding import Bench
 from factory.ledger.found import Fault, Found
 from factory.ledger.identity import Stage
+from factory.ledger.kept import kept
 from factory.ledger.repair import repair as take_out
 from factory.ledger.verify import verify as look
 from factory.opening import Opened, bench_of, jury_of
@@ -68,6 +69,7 @@ def _look(folder: RunFolder, progress: Progress) -> Found:
     for each in _rounds(folder):
         work, manifest = _opened(each, progress)
         found.add(look(work, manifest))
+    found.faults += kept(folder)
     return found
 
 

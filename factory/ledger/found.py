@@ -12,6 +12,8 @@ class Kind(StrEnum):
     ROWS = "rows"  # the rows break a law
     STRANGER = "stranger"  # a file that no record knows, and that the views count
     ROLL_UP = "roll_up"  # manifest or catalog, which are made from the rest
+    CHECKPOINT = "checkpoint"  # weights that are not those that were trained
+    KEPT = "kept"  # a file of the whole run that cannot be read
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from factory.ledger.found import Fault, Kind
 from factory.ledger.identity import Stage
+from factory.ledger.kept import promotes
 from factory.ledger.salvage import salvage_rollouts
 from factory.ledger.verify import TABLES
 from factory.run import RunFolder
 from factory.work import Work
+from schemas.training import RESULT
 
 _PAID = frozenset({Stage.PROMPTS, Stage.ROLLOUTS, Stage.VERDICTS, Stage.CONFIRMATIONS})  # prompts: sources may be gone
 
@@ -26,12 +28,25 @@ def repair(work: Work, faults: Sequence[Fault], at: datetime) -> list[str]:
         own = [fault for fault in faults if (fault.stage, fault.shard) == (stage, shard)]
         done.append(_take_out(work, Stage(stage), shard, own, at))
     for fault in faults:
-        if fault.kind is Kind.STRANGER:
-            _aside(work.run, work.run.root / fault.file, at)
-            done.append(f"{fault.file}: put aside")
+        if fault.kind in _PUT_ASIDE:
+            done.append(_put_aside(work.run, fault, at))
     return done
 
 
+def _put_aside(run: RunFolder, fault: Fault, at: datetime) -> str:
+    """A checkpoint with what says that it is finished, so that the same training is gone on with."""
+    path, said = run.root / fault.file, f"{fault.file}: put aside"
+    if fault.kind is Kind.CHECKPOINT:
+        if promotes(run, fault.file):
+            _aside(run, run.story_path, at)
+            said += f", and {run.story_path.name} with it: the rounds are gone through again from what lies there"
+        _aside(run, path.with_name(RESULT), at)
+        said += "; the command that trained it makes it anew"
+    _aside(run, path, at)
+    return said
+
+
+_PUT_ASIDE = frozenset({Kind.STRANGER, Kind.CHECKPOINT, Kind.KEPT})
 _REDONE = frozenset({Kind.RECORD, Kind.PART, Kind.ROWS})
 
 

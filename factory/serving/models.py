@@ -51,6 +51,11 @@ def resolve_model(ref: ModelRef, cache: Path, say: Say) -> LocalModel:
     return LocalModel(name=ref.model, folder=folder, digest=_digest(weight_files(folder), cache, say))
 
 
+def weights_digest(folder: Path) -> str:
+    """By what lies there now, whatever was known of it before. Raises ModelError, OSError."""
+    return _sha256(weight_files(folder))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights, sorted by name. Raises ModelError if the folder is no whole model."""
     if not (folder / "config.json").is_file():

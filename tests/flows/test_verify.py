@@ -4,6 +4,7 @@ prefactory verify RUN             0 where all is well, 2 where something is wron
 prefactory verify RUN --repair    0 where no model is needed to mend it, 1 where the next run mends it
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from factory.ledger.identity import Stage
 from factory.run import RunFolder
 from schemas.manifest import StageRecord
 from schemas.rows import Cause, Pair, Row
+from schemas.semi_online import RoundOutcome, Story
 from schemas.tables import Table
 from tests.conftest import Command, RecipeWriter
 from tests.fake_engine import FakeEngine
@@ -252,3 +254,66 @@ def test_verify_run_that_somebody_works_on_is_refused(made: Made, prefactory: Co
 
     assert ended.code == 2
     assert "another process works on this run" in ended.error
+
+
+def trained(folder: RunFolder, *, promoted: bool) -> Path:
+    """A checkpoint as a trainer leaves it, as far as it is looked at here."""
+    training = folder.train_path(0)
+    checkpoint = training / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "config.json").write_text("{}")
+    (checkpoint / "model.safetensors").write_bytes(bytes(range(256)))
+    digest = hashlib.sha256(bytes(range(256))).hexdigest()
+    (training / "result.json").write_text(json.dumps({"status": "finished", "digest": digest}))
+    if promoted:
+        one = RoundOutcome(round=0, policy="p", reference="p", promoted=digest, folder="train/round-0/checkpoint")
+        folder.story_path.write_text(Story(rounds=[one]).model_dump_json())
+    return checkpoint
+
+
+def test_verify_of_trained_checkpoints_as_they_were_is_well(made: Made, prefactory: Command) -> None:
+    trained(made.folder, promoted=True)
+
+    assert prefactory("verify", made.root).code == 0
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_verify_of_a_damaged_checkpoint_puts_it_and_what_rests_on_it_aside(
+    made: Made, prefactory: Command, promoted: bool
+) -> None:
+    checkpoint = trained(made.folder, promoted=promoted)
+    flip(checkpoint / "model.safetensors")
+
+    looked = prefactory("verify", made.root)
+    repaired = prefactory("verify", made.root, "--repair")
+
+    assert looked.code == 2
+    assert "train/round-0/checkpoint: has the digest" in looked.out
+    assert repaired.code == 0
+    assert [path.name for path in checkpoint.parent.iterdir()] == []
+    assert not made.folder.story_path.exists()
+    aside = sorted(path.name for path in made.folder.root.glob("aside/*/**/*") if path.is_file())
+    assert aside == ["config.json", "model.safetensors", "result.json", *(["semi_online.json"] if promoted else [])]
+    assert_equal(tables(made.folder.root), made.rows)
+
+
+def test_verify_of_a_promoted_checkpoint_that_is_gone_names_it(made: Made, prefactory: Command) -> None:
+    shutil.rmtree(trained(made.folder, promoted=True))
+
+    looked = prefactory("verify", made.root)
+
+    assert looked.code == 2
+    assert "train/round-0/checkpoint: is no whole checkpoint" in looked.out
+
+
+@pytest.mark.parametrize("name", ["spent.json", "semi_online.json"])
+def test_verify_of_a_torn_file_of_the_run_puts_it_aside(made: Made, prefactory: Command, name: str) -> None:
+    (made.folder.root / name).write_text('{"requests": ')
+
+    looked = prefactory("verify", made.root)
+    repaired = prefactory("verify", made.root, "--repair")
+
+    assert looked.code == 2
+    assert f"{name}: does not say what" in looked.out
+    assert repaired.code == 0
+    assert [path.name for path in made.folder.root.glob("aside/*/*")] == [name]
