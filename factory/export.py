@@ -59,8 +59,7 @@ def export(work: Work, manifest: RunManifest) -> None:
     began, todo, before = now(), unexported(work), work.found(Stage.EXPORT, 0)
     there = work.exported()
     files = [part for part in before.outputs if _is_of(work.run, part, there)] if before else []
-    notes: dict[str, float | str] = {
-        "test_share": work.recipe.export.test_share,
+    notes: dict[str, float | str] = work.export_notes | {
         "formats": " ".join(name for name in ExportFormat if name in todo | there),
     }
     for name in (name for name in ExportFormat if name in there):

@@ -10,8 +10,9 @@ import yaml
 
 from factory.formats.base import Format, Written
 from factory.looking.figures import Figures
+from factory.prompts import source_names
 from schemas.manifest import RunManifest
-from schemas.recipe import Recipe
+from schemas.recipe import ModelRef, Recipe
 
 
 def card(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, written: Written) -> str:
@@ -19,7 +20,8 @@ def card(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, 
         "pretty_name": f"{recipe.name} preference pairs",
         "tags": ["preference", "prefactory", form.name.value],
         "task_categories": ["text-generation"],
-        "size_categories": [_size(sum(written.rows.values()))],
+        **_licence(recipe),
+        "size_categories": [size_category(sum(written.rows.values()))],
         "configs": [
             {
                 "config_name": "default",
@@ -31,7 +33,21 @@ def card(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, 
     return f"---\n{front}---\n" + "\n".join(_body(recipe, manifest, counted, form, written))
 
 
-def _size(rows: int) -> str:
+def _licence(recipe: Recipe) -> dict[str, object]:
+    """Of the sources whose licence the recipe names. The Hub's header takes one, or a list."""
+    named = sorted(set(recipe.export.licences.values()))
+    return {"license": named[0] if len(named) == 1 else named} if named else {}
+
+
+def _source_lines(recipe: Recipe) -> Iterator[str]:
+    for name, source in zip(source_names(recipe.prompts.sources), recipe.prompts.sources, strict=True):
+        revision = f", revision {source.revision}" if source.revision else ""
+        place = f"`{source.dataset}`{revision}, split {source.split}" if source.dataset else f"`{name}`"
+        yield f"{place}: {recipe.export.licences.get(name, 'licence not stated')}"
+
+
+def size_category(rows: int) -> str:
+    """As the Hub names them."""
     for bound, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
         if rows < bound:
             return name
@@ -41,10 +57,10 @@ def _size(rows: int) -> str:
 def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, written: Written) -> list[str]:
     dropped = ", ".join(f"{reason} {count}" for reason, count in counted.dropped.items()) or "none"
     causes = ", ".join(f"{cause} {count}" for cause, count in counted.causes.items())
-    judges = ", ".join(f"{seat.seat} ({_called((seat.model or recipe.policy).model)})" for seat in recipe.jury.judges)
+    judges = ", ".join(f"{seat.seat} ({_model(seat.model or recipe.policy)})" for seat in recipe.jury.judges)
     return [
         f"# {recipe.name}\n",
-        f"Preference pairs whose two sides were both written by `{_called(recipe.policy.model)}`: each prompt was answered "
+        f"Preference pairs whose two sides were both written by {_model(recipe.policy)}: each prompt was answered "
         f"{len(recipe.rollouts.slots)} times sampled{' and once greedy' if recipe.rollouts.greedy else ''}, and the best "
         "answer stands against the worst. An answer that fell into a doom loop is always the rejected one.\n",
         "## Counts\n",
@@ -53,6 +69,10 @@ def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format,
         *_left_out_lines(form, written.left_out),
         *_loop_lines(recipe, counted),
         f"- judges: {judges}; verifiers: {', '.join(recipe.jury.verifiers) or 'none'}\n",
+        "## Sources and licences\n",
+        "The prompts come from these; the answers are the policy's, whose own licence may say what they may be used for.\n",
+        *(f"- {line}" for line in _source_lines(recipe)),
+        "",
         "## Columns\n",
         f"{form.columns}\n",
         "## Use\n",
@@ -64,14 +84,17 @@ def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format,
         f"```yaml\n{shared_form(recipe)}```\n",
         "## Limits\n",
         "A jury of language models has the tastes and blind spots of its judges; a small judge's opinion is close to "
-        "chance. Loop rates hold for the stated cap only: a longer one shows more loops. The sources of the prompts have "
-        "licences of their own.",
+        "chance. Loop rates hold for the stated cap only: a longer one shows more loops.",
     ]
 
 
 def _left_out_lines(form: Format, left_out: Mapping[str, int]) -> Iterator[str]:
     for reason, count in left_out.items():
         yield f"- left out: {count} ({form.reasons[reason]})"
+
+
+def _model(ref: ModelRef) -> str:
+    return f"`{_called(ref.model)}`" + (f" at revision {ref.revision}" if ref.revision else "")
 
 
 def _called(model: str) -> str:

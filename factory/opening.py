@@ -16,7 +16,7 @@ from factory.judging.gold import read_weights
 from factory.ledger.identity import Stage, drift, full_identity, provenance
 from factory.ledger.rounds import refuse_other_recipe
 from factory.progress import Progress
-from factory.prompts import source_digests
+from factory.prompts import source_digests, source_names
 from factory.recipes.recipe_file import stored_recipe, write_recipe
 from factory.run import RunFolder, refuse_drift, run_folder
 from factory.serving.engines import digest_of, model_refs
@@ -49,6 +49,13 @@ def jury_of(recipe: Recipe) -> dict[str, Judge]:
     for name in recipe.jury.verifiers:
         find_verifier(name)
     return {ref.seat: seated(ref, rubric_of(ref)) for ref in recipe.jury.judges}
+
+
+def check_licences(recipe: Recipe) -> None:
+    """Raises RecipeError where `export.licences` names no source of the recipe."""
+    names = source_names(recipe.prompts.sources)
+    if unknown := sorted(set(recipe.export.licences) - set(names)):
+        raise RecipeError(f"export.licences.{unknown[0]}: is no source of this recipe; they are {', '.join(names)}")
 
 
 def bench_of(recipe: Recipe) -> tuple[Bench, str | None]:
@@ -89,6 +96,7 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None, *,
     have changed; None lets no deciding field change. Raises RecipeError, ModelError, DriftError, StorageError.
     """
     judges = jury_of(recipe)
+    check_licences(recipe)
     bench, weights = bench_of(recipe)
     run = RunFolder(run_folder(recipe), round_)
     models = {role: digest_of(ref, cache_folder(), progress) for role, ref in model_refs(recipe).items()}

@@ -4,6 +4,7 @@ The rule that must not break: whether a shard is done is read from the run folde
 record that cannot be read is said so and counts as none. Only the holder of the folder's lock may have one of these at work.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -130,10 +131,16 @@ class Work:
             and self.exported().issuperset(self.recipe.export.formats)
         )
 
+    @property
+    def export_notes(self) -> dict[str, float | str]:
+        """What of the recipe decides every format's files, as the stage's record has it."""
+        export = self.recipe.export
+        return {"test_share": export.test_share, "licences": json.dumps(export.licences, sort_keys=True)}
+
     def exported(self) -> frozenset[str]:
         """The formats that lie there, of these pairs and this split."""
         record = self.finished(Stage.EXPORT, 0)
-        if record is None or record.notes["test_share"] != self.recipe.export.test_share:
+        if record is None or any(record.notes.get(name) != value for name, value in self.export_notes.items()):
             return frozenset()
         return frozenset(str(record.notes.get("formats", "")).split())
 

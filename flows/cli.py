@@ -31,6 +31,7 @@ from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
 from flows.planning import foresee
+from flows.pushing import one_format, push_export
 from flows.query import query, sql
 from flows.redoing import redo
 from flows.round import gate_of, make_round
@@ -100,6 +101,15 @@ def export(
             "--format", help="for which trainer; may be given again. Without it: the recipe's `export.formats`"
         ),
     ] = None,
+    push_to: Annotated[
+        str | None,
+        typer.Option(
+            "--push", metavar="ORG/NAME", help="then put it on the Hugging Face hub, all rounds of one format"
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="a dataset that --push makes anew can be seen by all")
+    ] = False,
     wait: Wait = False,
 ) -> None:
     """Write the stored pairs as a dataset for a trainer. Needs no model; other formats that lie there are kept up to date."""
@@ -107,7 +117,12 @@ def export(
     if form:
         written = wanted.export.model_copy(update={"formats": list(dict.fromkeys(form))})
         wanted = wanted.model_copy(update={"export": written})
+    if push_to is None:
+        _again(wanted, Stage.EXPORT, wait=wait)
+        return
+    pushed_format = one_format(wanted, push_to)
     _again(wanted, Stage.EXPORT, wait=wait)
+    push_export(wanted, pushed_format, push_to, public=public, wait=wait)
 
 
 @app.command()

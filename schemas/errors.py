@@ -14,7 +14,8 @@
     ├── Transient              a retry may help (exit code 1)
     │   ├── EngineUnavailable  no connection, a 5xx, a server that did not come up
     │   ├── EngineTimeout      no answer in time
-    │   └── TrainerEnded       the trainer's process came to its end before its work did
+    │   ├── TrainerEnded       the trainer's process came to its end before its work did
+    │   └── HubUnavailable     the Hugging Face hub cannot be reached, or is out of order
     ├── Halted                 nothing more is sent; what was under way is kept
     │   ├── Stopped            the user stopped the work; the same command goes on (exit code 128 + the signal's number)
     │   └── BudgetSpent        the recipe's budget is used up; with a larger one the same command goes on (exit code 2)
@@ -82,6 +83,10 @@ class EngineTimeout(Transient):
 
 class TrainerEnded(Transient):
     """The trainer's process came to its end before its work did: no memory, a kill, an error of its libraries."""
+
+
+class HubUnavailable(Transient):
+    """The Hugging Face hub cannot be reached, or is out of order."""
 
 
 class Halted(FactoryError):

@@ -29,6 +29,9 @@ class ExportFormat(StrEnum):
 class Export(Section):
     test_share: float = Field(default=0.1, ge=0, lt=1)
     formats: list[ExportFormat] = Field(default=[ExportFormat.TRL], min_length=1)
+    licences: dict[str, str] = Field(
+        default={}
+    )  # source, by its name in the table `prompts` -> licence, as the Hub names it
 
     @field_validator("formats")
     @classmethod

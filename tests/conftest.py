@@ -22,6 +22,7 @@ from xdist.scheduler import LoadScopeScheduling
 from factory.engine import Engine
 from flows.cli import main
 from tests.fake_engine import FakeEngine
+from tests.fake_hub import TOKEN, FakeHub
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # a shared machine may pause at any example
 hypothesis.settings.load_profile("unhurried")
@@ -188,3 +189,18 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there: set PREFACTORY_SHARED to the shared folder")
     return folder
+
+
+@pytest.fixture
+def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """The Hub of every push in this process."""
+    with FakeHub().serving() as served:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served.url)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            served.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield served

@@ -292,6 +292,19 @@ def test_card_front_matter_is_what_the_hub_reads(folder: Path) -> None:
     assert all((folder / entry["path"]).exists() for entry in files)
 
 
+def test_card_names_sources_and_their_licences(tmp_path: Path) -> None:
+    from huggingface_hub import DatasetCard
+
+    document = a_recipe().model_dump(mode="json", exclude_none=True)
+    document["prompts"]["sources"].append({"dataset": "org/data", "revision": "v1"})
+    document["export"]["licences"] = {"org/data": "cc-by-4.0"}
+
+    found = DatasetCard(a_card(tmp_path, Recipe.model_validate(document)))
+
+    assert found.data["license"] == "cc-by-4.0"
+    assert "- `prompts`: licence not stated\n- `org/data`, revision v1, split train: cc-by-4.0\n" in found.text
+
+
 def test_card_counts_are_the_tables(folder: Path) -> None:
     text = (folder / "README.md").read_text()
 

@@ -9,6 +9,7 @@ from factory.ledger.identity import Stage
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from tests.conftest import Command, RecipeWriter
+from tests.fake_hub import TOKEN, FakeHub
 from tests.runs import make
 
 
@@ -105,3 +106,38 @@ def test_export_that_lost_a_format_is_seen_and_made_again(
     assert "export/axolotl" in seen.out
     assert folders(run) == {"trl", "axolotl"}
     assert prefactory("verify", run.root).code == 0
+
+
+def test_export_licence_of_no_source_is_refused_and_one_that_is_given_later_is_written(
+    run: RunFolder, prefactory: Command, write_recipe: RecipeWriter
+) -> None:
+    refused = prefactory("export", write_recipe({"export.licences": {"nothing": "mit"}}))
+    ended = prefactory("export", write_recipe({"export.licences": {"prompts": "mit"}}))
+
+    assert refused.code == 2
+    assert "export.licences.nothing: is no source of this recipe; they are prompts" in refused.err
+    assert ended.code == 0, ended.err
+    assert "license: mit" in (run.export_path("trl") / "README.md").read_text()
+
+
+def test_export_push_of_several_formats_or_to_no_name_is_refused_before_anything_is_written(
+    run: RunFolder, prefactory: Command, write_recipe: RecipeWriter
+) -> None:
+    several = prefactory("export", write_recipe(), "--format", "kto", "--format", "sft", "--push", "org/pairs")
+    unnamed = prefactory("export", write_recipe(), "--format", "kto", "--push", "pairs")
+
+    assert (several.code, unnamed.code) == (2, 2)
+    assert "a dataset holds one format, and these are written: kto, sft; name one with --format" in several.err
+    assert "write ORG/NAME" in unnamed.err
+    assert folders(run) == {"trl"}
+
+
+def test_export_push_says_where_the_dataset_is(
+    run: RunFolder, prefactory: Command, write_recipe: RecipeWriter, fake_hub: FakeHub
+) -> None:
+    ended = prefactory("export", write_recipe(), "--push", "org/pairs")
+
+    assert ended.code == 0, ended.err
+    assert f"Pushed: {fake_hub.url}/datasets/org/pairs (" in ended.out
+    assert "data/train.parquet" in fake_hub.repos["org/pairs"]
+    assert TOKEN not in ended.out + ended.err
