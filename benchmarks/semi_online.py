@@ -34,7 +34,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from benchmarks.semi_online_table import Document, plot, row_of, table
+from benchmarks.semi_online_table import Document, loops_table, plot, price_table, row_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -237,7 +237,9 @@ def measure(stand: Stand) -> Found:
 
 
 def show(found: Found) -> None:
-    Console(width=60 + 30 * len(found.rows)).print(table(found.rows))
+    console = Console(width=160)
+    console.print(loops_table(found.rows))
+    console.print(price_table(found.rows))
     for name, other in found.twins.items():
         print(f"{name}: the same weights as {other}")
     for name in found.stopped:

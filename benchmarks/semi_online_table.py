@@ -1,4 +1,4 @@
-"""The table and the plot of `benchmarks.semi_online`: a column for each checkpoint, from the report of `prefactory evaluate`.
+"""The table and the plot of `benchmarks.semi_online`: a row for each checkpoint, from the report of `prefactory evaluate`.
 
 The rule that its reader must not break: every rate stands with its counts, its interval, and the cap that it was seen at.
 """
@@ -24,7 +24,7 @@ def rate(value: object) -> str:
     if value["rate"] is None:
         return "-"
     low, high = value["interval"]
-    return f"{value['hits']:g} of {value['of']:g} = {value['rate']:.1%} ({low:.1%}-{high:.1%})"
+    return f"{value['hits']:g}/{value['of']:g} = {value['rate']:.1%} ({low:.1%}-{high:.1%})"
 
 
 def row_of(
@@ -58,22 +58,29 @@ def row_of(
     }
 
 
-def table(rows: Sequence[Document]) -> Table:
-    loops = rows[0]["hard_loops"]
-    assert isinstance(loops, dict)
-    shown = Table("", *(str(row["checkpoint"]) for row in rows), title="Held-out prompts", show_lines=True)
-    for name in loops:
-        shown.add_row(f"hard loops, {name} tokens", *(rate(_part(row, "hard_loops")[name]) for row in rows))
-    shown.add_row("ended by itself, greedy", *(rate(row["ended"]) for row in rows))
-    shown.add_row("right, greedy", *(rate(row["accuracy"]) for row in rows))
-    wins = [row["wins"] for row in rows]
-    shown.add_row(
-        "won against the base, greedy; a loop loses",
-        *(rate(won["win_rate"]) if isinstance(won, dict) else "-" for won in wins),
-    )
-    for name in ("tokens", "distinct", "repeated", "perplexity", "bits_per_byte"):
-        shown.add_row(name.replace("_", " "), *(number(row[name]) for row in rows))
-    shown.add_row("promoted", *({None: "-", True: "yes", False: "no"}[_flag(row["promoted"])] for row in rows))
+def loops_table(rows: Sequence[Document]) -> Table:
+    shown = Table("", *(f"{name} tokens" for name in _part(rows[0], "hard_loops")), "promoted", title="Hard loops")
+    for row in rows:
+        promoted = {None: "-", True: "yes", False: "no"}[_flag(row["promoted"])]
+        shown.add_row(str(row["checkpoint"]), *map(rate, _part(row, "hard_loops").values()), promoted)
+    return shown
+
+
+def price_table(rows: Sequence[Document]) -> Table:
+    """What else became of the answers. All but the perplexity are of the greedy answers at the largest cap."""
+    columns = ("right", "won against the base", "ended by itself", "tokens", "distinct-2", "perplexity")
+    shown = Table("", *columns, title="What else became of them; a loop loses against an answer that is none")
+    for row in rows:
+        won = row["wins"]
+        shown.add_row(
+            str(row["checkpoint"]),
+            rate(row["accuracy"]),
+            rate(won["win_rate"]) if isinstance(won, dict) else "-",
+            rate(row["ended"]),
+            number(_at(row, "tokens", 0)),
+            number(_at(row, "distinct", 1)),
+            number(row["perplexity"]),
+        )
     return shown
 
 
@@ -83,14 +90,18 @@ def _part(row: Document, name: str) -> dict[str, object]:
     return part
 
 
+def _at(row: Document, name: str, place: int) -> object:
+    """Of a figure that is several numbers; None where it was not measured."""
+    values = row[name]
+    return values[place] if isinstance(values, list) else None
+
+
 def _flag(value: object) -> bool | None:
     assert value is None or isinstance(value, bool)
     return value
 
 
 def number(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(number(one) for one in value)
     return f"{value:.3g}" if isinstance(value, int | float) else "-"
 
 
