@@ -1,6 +1,6 @@
 """A run folder's layout, and nothing else knows it.
 
-    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  grpo/  aside/
+    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  report/  grpo/  aside/
     <root>/round=1/recipe.yaml  manifest.json    of each later round its own: another policy, other prompts
     <root>/export/<format>/  export/round-1/<format>/    the pairs of one round each
     <root>/train/  train/round-0/  train/<name>/    checkpoints and what they were made from
@@ -46,6 +46,7 @@ _INNER = (
     "train/*",
     "train/*/*",
     "export/round-*",
+    "report",
     "round=*",
     "round=*/*",
 )  # folders in which files appear whole
@@ -112,6 +113,10 @@ class RunFolder:
     def export_path(self, form: str) -> Path:
         exports = self.root / "export"
         return (exports / f"round-{self.round}" if self.round else exports) / form
+
+    def report_path(self, beside: str | None = None) -> Path:
+        """What a person looks at; `beside`: the name of the run that this one is compared with."""
+        return self.root / "report" / ("index.html" if beside is None else f"beside-{beside}.html")
 
     @property
     def grpo_path(self) -> Path:

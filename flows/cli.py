@@ -34,6 +34,7 @@ from flows.planning import foresee
 from flows.pushing import one_format, push_export
 from flows.query import query, sql
 from flows.redoing import redo
+from flows.report import report
 from flows.round import gate_of, make_round
 from flows.running import with_runner
 from flows.semi_online import semi_online
@@ -161,6 +162,7 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 
 app.command()(query)
 app.command()(sql)
+app.command()(report)
 app.command()(grpo)
 app.command()(loops)
 app.command()(verify)
