@@ -1,6 +1,6 @@
 """A run folder's layout, and nothing else knows it.
 
-    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  report/  grpo/  aside/
+    <root>/recipe.yaml  manifest.json  spent.json  live.json  catalog.duckdb  logs/  export/  report/  grpo/  aside/
     <root>/round=1/recipe.yaml  manifest.json    of each later round its own: another policy, other prompts
     <root>/export/<format>/  export/round-1/<format>/    the pairs of one round each
     <root>/train/  train/round-0/  train/<name>/    checkpoints and what they were made from
@@ -106,6 +106,11 @@ class RunFolder:
     @property
     def _round(self) -> Path:
         return self.root / f"round={self.round}"
+
+    @property
+    def live_path(self) -> Path:
+        """What the process at work says of its servers, for whoever watches."""
+        return self.root / "live.json"
 
     def log_path(self, name: str) -> Path:
         return self.root / "logs" / f"{name}.log"
@@ -249,6 +254,11 @@ class RunFolder:
             path.unlink(missing_ok=True)
         if self.round and self._round.is_dir() and not any(self._round.iterdir()):
             self._round.rmdir()
+
+    def journalled(self, stage: str, shard: int) -> int:
+        """Answers of an unfinished shard that lie on disk: lines of its journals, which a process at work may write on."""
+        journals = self._journals.glob(f"{stage}-{shard:05d}-*.jsonl")
+        return sum(path.read_bytes().count(b"\n") for path in journals)
 
     def shards(self) -> int:
         """How many shards the prompts were cut into; 0 before that."""

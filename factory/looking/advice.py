@@ -43,7 +43,7 @@ def advice(run: RunReport) -> tuple[Advice, ...]:
 def drops(run: RunReport) -> Iterator[Advice]:
     for reason, count in run.figures.dropped.items():
         hint = HINTS.get(DropReason(reason))
-        if hint and count >= DROPPED * run.figures.prompts:
+        if hint and Rate(reason, count, run.figures.prompts).interval[0] > DROPPED:
             yield Advice(
                 f"{percent(count / run.figures.prompts)} of the prompts ({count:,}) were dropped as {reason}", hint
             )

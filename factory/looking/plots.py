@@ -184,7 +184,7 @@ def _figure(names: int, series: int) -> tuple[Figure, Axes]:
 def _finish(figure: Figure, axes: Axes, names: Sequence[str], axis: str, series: int) -> None:
     axes.set_yticks(range(len(names)), [label(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)
     axes.set_xlabel(visible(axis))
     axes.grid(axis="x")
     axes.set_axisbelow(True)
