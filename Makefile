@@ -2,13 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup lint loop-peers clean
+.PHONY: run test setup lint browser loop-peers clean
 
 run: setup
 	@$(BIN)/prefactory run recipes/laptop.yaml
 
 # One process for each core; the real models in one of them, one after the other (tests/conftest.py).
-test: setup lint
+test: setup browser lint
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 lint: setup
@@ -19,6 +19,10 @@ lint: setup
 
 setup:
 	@$(PYTHON) scripts/bootstrap.py
+
+# A browser without a screen, in which the tests look at the pages that are made; nothing else needs it.
+browser: setup
+	@$(PYTHON) scripts/bootstrap.py --add browser
 
 # What `python -m benchmarks.loops` compares the detector with; nothing else needs it.
 loop-peers: setup

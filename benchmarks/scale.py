@@ -160,6 +160,7 @@ def commands(made: Made) -> dict[str, list[str]]:
         "pair": prefactory("pair", recipe),
         "export": prefactory("export", recipe),
         "status": prefactory("status", root, "--json"),
+        "report": prefactory("report", root),
         "verify": prefactory("verify", root),
         **{name: prefactory("query", root, sql, "--format", "json") for name, sql in QUERIES.items()},
         "run again": prefactory("run", recipe, "--plain"),

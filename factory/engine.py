@@ -156,6 +156,11 @@ class Engine:
         """The most requests that may be in flight, over all servers."""
         return self.concurrency * len(self.urls)
 
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Its servers, for whoever looks on."""
+        return self._pool.replicas
+
     async def complete(self, request: Request) -> Completion:
         """One answer. Raises RequestRejected, RequestFailed, EngineRefused or EngineGone; Halted by the gate."""
         ticket, course = next(self._tickets), _Course(self.jitter)

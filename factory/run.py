@@ -1,6 +1,6 @@
 """A run folder's layout, and nothing else knows it.
 
-    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  grpo/  aside/
+    <root>/recipe.yaml  manifest.json  spent.json  live.json  catalog.duckdb  logs/  export/  report/  grpo/  aside/
     <root>/round=1/recipe.yaml  manifest.json    of each later round its own: another policy, other prompts
     <root>/export/<format>/  export/round-1/<format>/    the pairs of one round each
     <root>/train/  train/round-0/  train/<name>/    checkpoints and what they were made from
@@ -46,6 +46,7 @@ _INNER = (
     "train/*",
     "train/*/*",
     "export/round-*",
+    "report",
     "round=*",
     "round=*/*",
 )  # folders in which files appear whole
@@ -106,12 +107,21 @@ class RunFolder:
     def _round(self) -> Path:
         return self.root / f"round={self.round}"
 
+    @property
+    def live_path(self) -> Path:
+        """What the process at work says of its servers, for whoever watches."""
+        return self.root / "live.json"
+
     def log_path(self, name: str) -> Path:
         return self.root / "logs" / f"{name}.log"
 
     def export_path(self, form: str) -> Path:
         exports = self.root / "export"
         return (exports / f"round-{self.round}" if self.round else exports) / form
+
+    def report_path(self, beside: str | None = None) -> Path:
+        """What a person looks at; `beside`: the name of the run that this one is compared with."""
+        return self.root / "report" / ("index.html" if beside is None else f"beside-{beside}.html")
 
     @property
     def grpo_path(self) -> Path:
@@ -244,6 +254,11 @@ class RunFolder:
             path.unlink(missing_ok=True)
         if self.round and self._round.is_dir() and not any(self._round.iterdir()):
             self._round.rmdir()
+
+    def journalled(self, stage: str, shard: int) -> int:
+        """Answers of an unfinished shard that lie on disk: lines of its journals, which a process at work may write on."""
+        journals = self._journals.glob(f"{stage}-{shard:05d}-*.jsonl")
+        return sum(path.read_bytes().count(b"\n") for path in journals)
 
     def shards(self) -> int:
         """How many shards the prompts were cut into; 0 before that."""

@@ -34,6 +34,7 @@ from flows.planning import foresee
 from flows.pushing import one_format, push_export
 from flows.query import query, sql
 from flows.redoing import redo
+from flows.report import report
 from flows.round import gate_of, make_round
 from flows.running import with_runner
 from flows.semi_online import semi_online
@@ -42,6 +43,7 @@ from flows.terminal import progress_display
 from flows.train import train
 from flows.verify import verify
 from flows.waiting import Wait, turn
+from flows.watching import watch
 from schemas.errors import FactoryError, Stopped, Transient
 from schemas.export import ExportFormat
 from schemas.manifest import RunManifest
@@ -136,8 +138,16 @@ def plan(recipe: RecipePath, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(run: RunPath, as_json: AsJson = False) -> None:
+def status(
+    run: RunPath,
+    as_json: AsJson = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="how far it is and how fast, again and again until it is through")
+    ] = False,
+) -> None:
     """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
+    if watching:
+        watch(run, Console(stderr=as_json))
     manifest = RunFolder(run).known()
     counted, max_tokens = figures(run), json.loads(manifest.identity["rollouts.max_tokens"])
     rounds = round_figures(RunFolder(run))
@@ -161,6 +171,7 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 
 app.command()(query)
 app.command()(sql)
+app.command()(report)
 app.command()(grpo)
 app.command()(loops)
 app.command()(verify)
@@ -172,7 +183,7 @@ app.add_typer(judges, name="judges")
 
 def _make(recipe: Recipe, last: Stage, *, plain: bool, wait: bool) -> None:
     folder = RunFolder(run_folder(recipe))
-    with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
+    with progress_display(folder) as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         opened = open_run(recipe, progress)
         gate = gate_of(opened.work)
         found: list[tuple[RunManifest, int]] = []
@@ -189,7 +200,7 @@ def _again(recipe: Recipe, stage: Stage, *, wait: bool) -> None:
     """Redo a stage of every round from what is stored; whatever it is made from must be there."""
     folder = RunFolder(run_folder(recipe))
     folder.known()
-    with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
+    with progress_display(folder) as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         found = [redo(each, recipe, stage, signals, progress) for each in folder.rounds() or (folder,)]
     opened, manifest, sent = found[0]
     _report(opened, manifest, sent, stage)

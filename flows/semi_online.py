@@ -42,7 +42,7 @@ def semi_online(
     read = read_recipe(recipe)
     folder = RunFolder(run_folder(read))
     _refuse_remote(read)
-    with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
+    with progress_display(folder) as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         steps = RealSteps(read, signals, progress, plain, wait)
         story = go_rounds(read, steps, progress, lambda one: _tell(progress, folder, one))
     if as_json:

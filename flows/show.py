@@ -1,6 +1,5 @@
 """What a person sees of a run: its figures as tables, one pair in full, answers to queries."""
 
-import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from factory.looking import queries
 from factory.looking.figures import HINTS, Figures, LoopFigures, SlotFigures, TrustFigures
+from factory.looking.harmless import visible
 from factory.looking.round_figures import RoundFigures
 from schemas.manifest import RunManifest, Spent
 from schemas.rows import DropReason
@@ -29,8 +29,6 @@ SELECT pairs.messages, chosen, rejected, cause, margin, agreement,
 FROM one JOIN pairs ON pairs.chosen_id = one.chosen_id AND pairs.rejected_id = one.rejected_id AND pairs.round = its_round
 JOIN rollouts r ON r.rollout_id = one.rejected_id LIMIT 1
 """
-
-_HARMLESS = "\n\u200c\u200d"  # the two joiners are part of how Persian and emoji are written
 
 
 def show_figures(console: Console, figures: Figures, max_tokens: int) -> None:
@@ -151,13 +149,7 @@ def _two(value: object) -> str:
 
 def clean(value: object) -> Text:
     """Model output never gets to speak to the terminal: control characters are shown, not obeyed."""
-    return Text("".join(_visible(character) for character in str(value)))
-
-
-def _visible(character: str) -> str:
-    if character.isprintable() or character in _HARMLESS or unicodedata.category(character) == "Zs":
-        return character
-    return f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{ord(character):04x}"
+    return Text(visible(str(value)))
 
 
 def show_rounds(console: Console, rounds: Sequence[RoundFigures]) -> None:

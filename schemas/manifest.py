@@ -76,6 +76,22 @@ class Spent(Document):
         return self.prompt_tokens + self.completion_tokens
 
 
+class ServerNow(Document):
+    """One server, as the process at work sees it."""
+
+    url: str
+    state: str
+    in_flight: int
+    places: int  # the most that may be in flight now
+
+
+class Live(Document):
+    """What the process at work says every few seconds. Older than that: nobody is at work."""
+
+    at: float  # seconds since 1970
+    servers: list[ServerNow]
+
+
 class Provenance(Document):
     """What decides the data, beside the recipe itself."""
 

@@ -1,6 +1,7 @@
 """Make `.venv` hold what `make run` and `make test` need, from nothing but Python, and do nothing when it does already.
 
     python3 scripts/bootstrap.py [--engine auto|cpu|cuda|none]
+    python3 scripts/bootstrap.py --add browser      one more dependency group; where it cannot be had, that is said and no error
 
 Only the standard library is used here. uv (fetched from the package index into the environment) installs everything in
 one resolution; where uv cannot be had, pip installs the same pinned list. `constraints/<engine>.txt` pins every version.
@@ -115,6 +116,14 @@ def install(engine: str) -> bool:
     return install_with_pip(engine)
 
 
+def add(group: str) -> int:
+    """Into the environment that is there. Nothing but some tests or benchmarks wants it, and they say so themselves."""
+    command = [str(PYTHON), "-m", "uv", "pip", "install", "--quiet", "--python", str(PYTHON), "--group", group]
+    if not run([*command, "-c", str(constraints(engine_for_this_machine()))], uv_environment()):
+        say(f"the dependency group `{group}` cannot be installed here; what needs it is left out")
+    return 0
+
+
 def no_engine_line(tried: str) -> None:
     say(
         f"no vLLM for this machine ({tried}). Everything else is installed: name a server that runs already in the "
@@ -125,7 +134,11 @@ def no_engine_line(tried: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Set up .venv for prefactory.")
     parser.add_argument("--engine", choices=["auto", "cpu", "cuda", "none"], default="auto")
-    engine = parser.parse_args().engine
+    parser.add_argument("--add", metavar="GROUP", help="install one more dependency group, and nothing else")
+    arguments = parser.parse_args()
+    if arguments.add:
+        return add(arguments.add)
+    engine = arguments.engine
     if sys.version_info < OLDEST:
         say(f"Python {platform.python_version()} is too old: 3.11 or later is needed (make PYTHON=python3.11 …)")
         return 2

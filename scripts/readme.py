@@ -4,8 +4,8 @@
     .venv/bin/python -m benchmarks.jury_replay | tee jury_replay.log
     .venv/bin/python scripts/readme.py run.log test.log jury_replay.log
 
-A log is called as the block that it fills. `run` fills `pair` and `query` as well; `loops` is cut to its first tables; of every
-other benchmark the last line, which is JSON for scripts, is left out.
+A log is called as the block that it fills. `run` fills `pair`, `query` and `questions` as well; `loops` is
+cut to its first tables; of every other benchmark the last line, which is JSON for scripts, is left out.
 """
 
 import re
@@ -13,6 +13,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is run as a file
+
+from scripts.questions import QUESTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
@@ -49,7 +53,7 @@ def end_of_run(log: str) -> dict[str, str]:
     )
     pair, close, look = at("╭─ prompt"), at("Time: "), at("Look: ")
     figures = [*lines[first:verdicts], *lines[outcome:pair], *lines[close : look + 2]]
-    return {"run": "\n".join(figures), "pair": "\n".join(lines[pair:close]), "query": answer()}
+    return {"run": "\n".join(figures), "pair": "\n".join(lines[pair:close]), "query": answer(), "questions": answers()}
 
 
 def end_of_test(log: str) -> dict[str, str]:
@@ -67,9 +71,17 @@ def detectors(log: str) -> dict[str, str]:
 
 
 def answer() -> str:
-    command = [str(ROOT / ".venv/bin/prefactory"), "query", "runs/laptop", QUERY]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return f'$ prefactory query runs/laptop "{QUERY}"\n{shown}'
+    return f'$ prefactory query runs/laptop "{QUERY}"\n{asked(QUERY)}'
+
+
+def answers() -> str:
+    """Each of the ten questions, its query, and what the run answers."""
+    return "\n".join(f"-- {one.words}\n{one.sql}\n{asked(one.sql)}" for one in QUESTIONS)
+
+
+def asked(sql: str) -> str:
+    command = [str(ROOT / ".venv/bin/prefactory"), "query", "runs/laptop", sql]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 READERS: dict[str, Callable[[str], dict[str, str]]] = {"run": end_of_run, "test": end_of_test, "loops": detectors}

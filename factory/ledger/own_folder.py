@@ -16,6 +16,7 @@ _INNER = (
     "logs/*",
     "export/*",
     "export/round-*/*",
+    "report/*",
     "grpo/*",
     "train/*",
     "train/*/*",

@@ -4,8 +4,11 @@ Local models share one machine's memory, so at most one local server is up: aski
 The same model asked for twice, as policy and as judge, is one server.
 """
 
+import asyncio
 import os
-from contextlib import AsyncExitStack
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,13 +17,16 @@ from factory.client.probe import Probed, probe
 from factory.client.protocol import Ability, Wire
 from factory.client.transport import http_client
 from factory.engine import Engine
+from factory.files import temporary_of
 from factory.progress import Progress
 from factory.run import RunFolder
 from factory.serving.models import LocalModel, resolve_model
 from factory.serving.server import serve
 from schemas.errors import EngineRefused
+from schemas.manifest import Live, ServerNow
 from schemas.recipe import Machine, ModelRef, Recipe, Rollouts
 
+EVERY = 2.0  # seconds between two lines about the servers
 LOW_MASS = 0.05  # of a judge's free answer on the nine digits, below which the probe warns
 
 
@@ -33,6 +39,13 @@ def model_refs(recipe: Recipe) -> dict[str, ModelRef]:
     """Every model of the run by the name of its role: `policy`, and each judge's that names one of its own."""
     refs = {"policy": recipe.policy}
     return refs | {ref.seat: ref.model for ref in recipe.jury.judges if ref.model is not None}
+
+
+def say_live(path: Path, servers: Sequence[ServerNow]) -> None:
+    """Whole or not at all, but not kept through a power cut: a few seconds later it is another. Raises OSError."""
+    unfinished = temporary_of(path)
+    unfinished.write_text(Live(at=time.time(), servers=list(servers)).model_dump_json(), encoding="utf-8")
+    unfinished.replace(path)
 
 
 @dataclass
@@ -50,12 +63,35 @@ class EngineRoom:
     _local: AsyncExitStack = field(default_factory=AsyncExitStack)
     _remote: AsyncExitStack = field(default_factory=AsyncExitStack)
 
+    _saying: "asyncio.Task[None] | None" = None
+
     async def __aenter__(self) -> "EngineRoom":
+        self._saying = asyncio.create_task(self._say_now())
         return self
 
     async def __aexit__(self, *details: object) -> None:
+        assert self._saying is not None, "entered"
+        self._saying.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._saying
+        with suppress(OSError):
+            self.run.live_path.unlink(missing_ok=True)
         await self.stop_local()
         await self._remote.aclose()
+
+    async def _say_now(self) -> None:
+        """How the servers fare, for whoever watches: no part of the run, and not worth a failure of it."""
+        while True:
+            await asyncio.sleep(EVERY)
+            with suppress(OSError):
+                say_live(self.run.live_path, self.servers())
+
+    def servers(self) -> list[ServerNow]:
+        return [
+            ServerNow(url=one.url, state=one.state, in_flight=one.in_flight, places=one.window.places)
+            for engine in self._open.values()
+            for one in engine.replicas
+        ]
 
     @property
     def sent(self) -> int:
