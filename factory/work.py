@@ -1,7 +1,8 @@
 """What every stage of a run needs, and the one place that knows from which parts each stage is made.
 
 The rule that must not break: whether a shard is done is read from the run folder's records, once in a process, and a
-record that cannot be read is said so and counts as none. Only the holder of the folder's lock may have one of these at work.
+record that cannot be read is said so and counts as none. Only the holder of the folder's lock, and who works under it, may have
+one of these at work.
 """
 
 import json
@@ -95,6 +96,10 @@ class Work:
     def unreadable(self, stage: Stage, shard: int) -> bool:
         """Whether a record lies there that cannot be read: the shard was finished once."""
         return self.found(stage, shard) is None and (stage, shard) in self._unreadable
+
+    def learn(self, record: StageRecord) -> None:
+        """Somebody who works under the same lock has finished a shard."""
+        self._records[Stage(record.stage), record.shard] = record
 
     def record(self, stage: Stage, shard: int) -> StageRecord:
         record = self.found(stage, shard)

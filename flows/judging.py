@@ -9,29 +9,22 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from factory import shards
-from factory.client.breaker import Breaker
-from factory.client.gate import Gate
-from factory.engine import Engine
 from factory.judging.cascade import waves
-from factory.judging.hearing import Court, Seat
 from factory.judging.spreads import PooledSpread
-from factory.judging.verifying import CheckPool
 from factory.ledger.identity import Stage
 from factory.opening import Opened
-from factory.rollouts import slots
-from factory.serving.engines import EngineRoom
-from factory.shards import Free
 from factory.work import Work
+from flows.errands import HEARINGS, Errand, Kind
+from flows.hands import Hands, model_of, planned
 from flows.phases import Phases
 from flows.plain import Step
-from schemas.recipe import JudgeRef, ModelRef, Recipe
+from schemas.recipe import JudgeRef, Recipe
 
-HEARINGS = "judging"  # the part of the verdicts that engines answer
 Panel = list[JudgeRef]
 
 
 class Runner(Protocol):
-    """Who runs the shards of a stage: plainly, or as the tasks of a scheduler."""
+    """Who runs the shards of a stage: plainly, as the tasks of a scheduler, or on other machines."""
 
     async def each(self, steps: Sequence[Step], shards: Sequence[int]) -> None:
         """Take every shard through every step.
@@ -44,16 +37,17 @@ class Runner(Protocol):
 class Judging:
     """The jury of a round at work."""
 
-    opened: Opened
-    room: EngineRoom
+    hands: Hands
     runner: Runner
-    gate: Gate
     phases: Phases
     beside: list[Panel] = field(default_factory=list)  # the panels that were heard while answers came
     begun: bool = False
     heard: set[str] = field(default_factory=set)  # the judges of a cascade that the whole run has heard
     sigmas: dict[str, float] = field(default_factory=dict)  # of those among them that tell answers apart
-    breakers: dict[str, Breaker] = field(default_factory=dict)
+
+    @property
+    def opened(self) -> Opened:
+        return self.hands.opened
 
     @property
     def work(self) -> Work:
@@ -63,35 +57,27 @@ class Judging:
     def recipe(self) -> Recipe:
         return self.opened.work.recipe
 
-    async def engine(self, model: ModelRef) -> Engine:
-        """Started and probed if it is not there yet. Raises Fixable, Transient or Halted."""
-        return await self.gate.unless_closed(self.room.engine(model))
-
     async def reach(self) -> None:
         """Probe every judge that runs already, before the first answer is paid for."""
         for seat in self.recipe.jury.judges:
             if (model := model_of(seat, self.recipe)).urls:
-                await self.engine(model)
+                await self.hands.engine(model)
 
-    async def beside_rollouts(self, checkers: CheckPool) -> list[Step]:
+    async def beside_rollouts(self) -> list[Step]:
         """What follows on a shard's rollouts while those of other shards still come; nothing where that cannot be."""
         self.beside = beside_policy(self.recipe)
         if not self.beside:
             return []
+        names = tuple(one.seat for panel in self.beside for one in panel)
         with self.phases.timed("judge server"):
-            seats = [seat for panel in self.beside for seat in await self._seats(panel)]
+            await self.hands.seats(names)
         self._begin(self.work.pending(Stage.VERDICTS))
-        early = self._early(checkers)
+        whole = len(names) == len(self.recipe.jury.judges)
+        hear, close = self._errand(Kind.HEAR, names), self._errand(Kind.CLOSE, names)
+        return [self.hands.step(hear), *([self.hands.step(close)] if whole else [])]
 
-        async def hear(shard: int, free: Free) -> None:
-            await shards.hear_judges(self.work, shard, seats, self._court(), early, free)
-
-        async def close(shard: int, free: Free) -> None:
-            await shards.hear_judges_again(self.work, shard, seats, self._court(), early, free)
-            await shards.write_verdicts(self.work, shard, self._court(), checkers)
-
-        whole = len(seats) == len(self.recipe.jury.judges)
-        return [Step(HEARINGS, hear), *([Step(Stage.VERDICTS, close)] if whole else [])]
+    def _errand(self, kind: Kind, seats: Sequence[str] = ()) -> Errand:
+        return Errand(kind, tuple(seats), frozenset(self.heard), dict(self.sigmas))
 
     def _begin(self, pending: Sequence[int]) -> None:
         if not self.begun:
@@ -102,16 +88,7 @@ class Judging:
     def _to_judge(self, shard: int) -> int:
         """Answers of a shard that are judged; every planned one where they are not there yet."""
         record = self.work.finished(Stage.ROLLOUTS, shard)
-        return self.planned(shard) if record is None else int(record.notes["to_judge"])
-
-    def planned(self, shard: int) -> int:
-        return self.work.record(Stage.PROMPTS, 0).outputs[shard].rows * len(slots(self.recipe.rollouts))
-
-    def answered(self, shard: int) -> None:
-        """The rollouts of a shard are there, and it is known how many of them are judged."""
-        if self.begun:
-            more = (self._to_judge(shard) - self.planned(shard)) * len(self.opened.judges)
-            self.work.progress.expect(Stage.VERDICTS, more)
+        return planned(self.work, shard) if record is None else int(record.notes["to_judge"])
 
     async def rest(self) -> None:
         """All that was not heard beside the rollouts, and the verdicts of the shards that are not closed."""
@@ -119,93 +96,44 @@ class Judging:
         if not pending:
             return
         self._begin(pending)
-        async with shards.check_pool() as checkers:
-            early = self._early(checkers)
-            *first, last = waves(self.recipe.jury)
-            for wave in (*first, last):
-                for panel in panels(self.recipe, wave):
-                    if panel not in self.beside:
-                        await self._hear(panel, pending, early)
-                if early is not None and wave is not last:
-                    await self._pool_spreads(wave, early)
-            await self._hear_again(pending, early)
-            await self.room.stop_local()
-            with self.phases.timed("verifiers"):
-                await self._close(pending, checkers)
+        *first, last = waves(self.recipe.jury)
+        for wave in (*first, last):
+            for panel in panels(self.recipe, wave):
+                if panel not in self.beside:
+                    await self._hear(panel, pending)
+            if self.recipe.jury.cascade and wave is not last:
+                await self._pool_spreads(wave)
+        await self._hear_again(pending)
+        await self.hands.room.stop_local()
+        with self.phases.timed("verifiers"):
+            await self.runner.each([self.hands.step(self._errand(Kind.CLOSE))], pending)
 
-    def _early(self, checkers: CheckPool) -> CheckPool | None:
-        """Only a cascade wants the verifiers' word before the judges': what they bar, nobody is asked about."""
-        return checkers if self.recipe.jury.cascade else None
-
-    async def _hear(self, panel: Panel, pending: Sequence[int], checkers: CheckPool | None) -> None:
+    async def _hear(self, panel: Panel, pending: Sequence[int]) -> None:
+        names = tuple(one.seat for one in panel)
         with self.phases.timed("judge server"):
-            seats = await self._seats(panel)
-        court = self._court()
-
-        async def hear(shard: int, free: Free) -> None:
-            await shards.hear_judges(self.work, shard, seats, court, checkers, free)
-
+            await self.hands.seats(names)
         with self.phases.timed(HEARINGS):
-            await self.runner.each([Step(HEARINGS, hear)], pending)
+            await self.runner.each([self.hands.step(self._errand(Kind.HEAR, names))], pending)
 
-    async def _pool_spreads(self, wave: Sequence[str], checkers: CheckPool) -> None:
+    async def _pool_spreads(self, wave: Sequence[str]) -> None:
         """The judges of a wave were heard by the whole run: the next wave goes on from how widely they score."""
         spread = PooledSpread()
+        court = self.hands.court(frozenset(self.heard), self.sigmas)
         for shard in self.work.shards():
-            for case, verdicts in await shards.heard_so_far(self.work, shard, self._court(), checkers):
+            for case, verdicts in await shards.heard_so_far(self.work, shard, court, self.hands.checkers):
                 spread.add(case.rollouts, [one for one in verdicts if one.judge in wave], self.recipe.jury)
         self.sigmas |= spread.sigmas()
         self.heard |= set(wave)
 
-    async def _hear_again(self, pending: Sequence[int], checkers: CheckPool | None) -> None:
+    async def _hear_again(self, pending: Sequence[int]) -> None:
         """Where the whole jury is short of a quorum; a server is started again only for judges that are asked."""
-        court = self._court()
-        wanted = {shard: await shards.asked_again(self.work, shard, court, checkers) for shard in pending}
+        court = self.hands.court(frozenset(self.heard), self.sigmas)
+        wanted = {shard: await shards.asked_again(self.work, shard, court, self.hands.early) for shard in pending}
         for panel in panels(self.recipe, self.recipe.jury.seats):
-            names = {one.seat for one in panel}
-            if short := [shard for shard in pending if wanted[shard] & names]:
-                await self.runner.each([self._asking_again(await self._seats(panel), court, checkers)], short)
-
-    def _asking_again(self, seats: Sequence[Seat], court: Court, checkers: CheckPool | None) -> Step:
-        async def ask(shard: int, free: Free) -> None:
-            await shards.hear_judges_again(self.work, shard, seats, court, checkers, free)
-
-        return Step(f"{HEARINGS} again", ask)
-
-    async def _close(self, pending: Sequence[int], checkers: CheckPool) -> None:
-        court = self._court()
-
-        async def close(shard: int, _: Free) -> None:
-            await shards.write_verdicts(self.work, shard, court, checkers)
-
-        await self.runner.each([Step(Stage.VERDICTS, close)], pending)
-
-    def _court(self) -> Court:
-        stopped = {name: breaker.failed for name, breaker in self.breakers.items() if breaker.tripped}
-        return Court(
-            judges=self.opened.judges,
-            jury=self.recipe.jury,
-            pairing=self.recipe.pairing,
-            weights=self.opened.bench.weights,
-            heard=frozenset(self.heard),
-            sigmas=self.sigmas,
-            lots=shards.lots(self.work),
-            stopped=stopped,
-        )
-
-    async def _seats(self, panel: Panel) -> list[Seat]:
-        return [
-            Seat(
-                self.opened.judges[one.seat],
-                await self.engine(model_of(one, self.recipe)),
-                self.breakers.setdefault(one.seat, Breaker()),
-            )
-            for one in panel
-        ]
-
-
-def model_of(seat: JudgeRef, recipe: Recipe) -> ModelRef:
-    return seat.model or recipe.policy
+            names = tuple(one.seat for one in panel)
+            if short := [shard for shard in pending if wanted[shard] & set(names)]:
+                await self.hands.seats(names)
+                await self.runner.each([self.hands.step(self._errand(Kind.HEAR_AGAIN, names))], short)
 
 
 def panels(recipe: Recipe, seats: Sequence[str]) -> list[Panel]:

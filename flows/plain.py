@@ -12,15 +12,20 @@ from types import TracebackType
 from factory.client.asking import together
 from factory.client.gate import Gate
 from factory.shards import Free
+from flows.errands import Errand
 from schemas.errors import Halted
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a stage does with one shard. `do` is called with the shard, and with what gives its place to the next one."""
+    """What a stage does with one shard. `do` is called with the shard, and with what gives its place to the next one.
+
+    `errand` is the same in words for another machine; None: it is done here alone.
+    """
 
     stage: str
     do: Callable[[int, Free], Awaitable[object]]
+    errand: Errand | None = None
 
 
 @dataclass(slots=True)

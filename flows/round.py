@@ -4,13 +4,11 @@ No state lives here. Each step looks at the run folder for what is still to be d
 done, or half done by somebody else, is gone through in the same way.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from factory import shards
 from factory.client.gate import Gate
 from factory.client.spending import Spending
-from factory.engine import Engine
 from factory.export import export, unexported
 from factory.judging import deciding
 from factory.judging.trust import write_trust
@@ -21,11 +19,12 @@ from factory.looking import queries
 from factory.looking.figures import tally
 from factory.opening import Opened, cache_folder
 from factory.prompts import collect
-from factory.rollouts import Policy
 from factory.serving.engines import EngineRoom, refuse_what_is_ignored
 from factory.shards import Free
 from factory.work import Work, now
-from flows.judging import HEARINGS, Judging, Runner, model_of, panels
+from flows.errands import HEARINGS, Errand, Kind
+from flows.hands import Hands, planned
+from flows.judging import Judging, Runner, panels
 from flows.phases import Phases
 from flows.plain import Step
 from judges.registry import find_verifier
@@ -37,16 +36,22 @@ from schemas.recipe import Recipe
 class Round:
     """A round at work."""
 
-    opened: Opened
-    room: EngineRoom
+    hands: Hands
     runner: Runner
-    gate: Gate
     offline: bool = False
     phases: Phases = field(default_factory=Phases)
     judging: Judging = field(init=False)
 
     def __post_init__(self) -> None:
-        self.judging = Judging(self.opened, self.room, self.runner, self.gate, self.phases)
+        self.judging = Judging(self.hands, self.runner, self.phases)
+
+    @property
+    def opened(self) -> Opened:
+        return self.hands.opened
+
+    @property
+    def room(self) -> EngineRoom:
+        return self.hands.room
 
     @property
     def work(self) -> Work:
@@ -97,27 +102,14 @@ class Round:
         if not pending:
             return
         with self.phases.timed("policy server"):
-            engine = await self.judging.engine(self.recipe.policy)
+            engine = await self.hands.engine(self.recipe.policy)
         refuse_what_is_ignored(self.recipe.rollouts, engine)
-        policy = Policy(engine, self.recipe.policy.model, self._digest())
-
-        async def answer(shard: int, free: Free) -> None:
-            new = self.work.finished(Stage.ROLLOUTS, shard) is None
-            await shards.write_rollouts(self.work, shard, policy, free)
-            if new:
-                self.judging.answered(shard)
-
-        async with shards.check_pool() as checkers:
-            self.work.progress.begin(Stage.ROLLOUTS, sum(self.judging.planned(shard) for shard in pending))
-            more = await self.judging.beside_rollouts(checkers) if judged else []
-            todo = self.work.pending(Stage.VERDICTS) if more else pending
-            with self.phases.timed(f"{Stage.ROLLOUTS} with {HEARINGS}" if more else Stage.ROLLOUTS):
-                await self.runner.each([Step(Stage.ROLLOUTS, answer), *more], todo)
-
-    def _digest(self) -> str:
-        manifest = self.work.run.manifest()
-        assert manifest is not None, "open_run has written it"
-        return manifest.provenance.models["policy"]
+        self.work.progress.begin(Stage.ROLLOUTS, sum(planned(self.work, shard) for shard in pending))
+        more = await self.judging.beside_rollouts() if judged else []
+        answer = Errand(Kind.ANSWER, self.recipe.jury.seats if more else ())
+        todo = self.work.pending(Stage.VERDICTS) if more else pending
+        with self.phases.timed(f"{Stage.ROLLOUTS} with {HEARINGS}" if more else Stage.ROLLOUTS):
+            await self.runner.each([self.hands.step(answer), *more], todo)
 
     async def _pairs(self) -> None:
         with self.phases.timed("pairing"):
@@ -126,7 +118,7 @@ class Round:
         if self.recipe.jury.confirm:
             await self._confirm()
         with self.phases.timed("pairing"):
-            await self.runner.each([Step(Stage.PAIRS, self._write_pairs)], self.work.pending(Stage.PAIRS))
+            await self.runner.each([self.hands.step(Errand(Kind.PAIR))], self.work.pending(Stage.PAIRS))
             write_trust(self.work)
 
     async def _confirm(self) -> None:
@@ -136,23 +128,14 @@ class Round:
         if not self.offline and pending:
             self.work.progress.begin(Stage.CONFIRMATIONS, 0)
             for panel in panels(self.recipe, tuple(bench.confirming)):
+                names = tuple(one.seat for one in panel)
                 with self.phases.timed("judge server"):
-                    models = {one.seat: model_of(one, self.recipe) for one in panel}
-                    engines = {seat: await self.judging.engine(model) for seat, model in models.items()}
+                    await self.hands.seats(names)
                 with self.phases.timed("confirming"):
-                    await self.runner.each([self._confirming(engines)], pending)
+                    await self.runner.each([self.hands.step(Errand(Kind.CONFIRM, names))], pending)
             await self.room.stop_local()
         for shard in pending:
             deciding.write_confirmations(self.work, shard, bench, asked=not self.offline)
-
-    def _confirming(self, engines: Mapping[str, Engine]) -> Step:
-        async def ask(shard: int, free: Free) -> None:
-            await deciding.ask_to_confirm(self.work, shard, self.opened.bench, engines, free)
-
-        return Step("confirming", ask)
-
-    async def _write_pairs(self, shard: int, _: Free) -> None:
-        deciding.write_pairs(self.work, shard, self.opened.bench)
 
     def _export(self, manifest: RunManifest) -> None:
         if unexported(self.work):
@@ -194,6 +177,6 @@ async def make_round(
     work = opened.work
     recipe, gate = work.recipe, gate or gate_of(work)
     opening = EngineRoom(work.run, recipe.machine, cache_folder(), work.progress, key_names(recipe), gate)
-    async with gate.at_work(), opening as room:
-        manifest = await Round(opened, room, runner, gate, offline=offline).go(last)
-        return manifest, room.sent
+    async with gate.at_work(), opening as room, shards.check_pool() as checkers:
+        manifest = await Round(Hands(opened, room, gate, checkers), runner, offline=offline).go(last)
+        return manifest, room.sent + gate.elsewhere.requests

@@ -15,6 +15,7 @@
     │   ├── EngineUnavailable  no connection, a 5xx, a server that did not come up
     │   ├── EngineTimeout      no answer in time
     │   ├── TrainerEnded       the trainer's process came to its end before its work did
+    │   ├── WorkerLost         a worker of a cluster came to its end before its shard did, and so did those after it
     │   └── HubUnavailable     the Hugging Face hub cannot be reached, or is out of order
     ├── Halted                 nothing more is sent; what was under way is kept
     │   ├── Stopped            the user stopped the work; the same command goes on (exit code 128 + the signal's number)
@@ -83,6 +84,10 @@ class EngineTimeout(Transient):
 
 class TrainerEnded(Transient):
     """The trainer's process came to its end before its work did: no memory, a kill, an error of its libraries."""
+
+
+class WorkerLost(Transient):
+    """A worker of a cluster came to its end before its shard did, and so did those that took it over; or none answers."""
 
 
 class HubUnavailable(Transient):

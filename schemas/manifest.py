@@ -75,6 +75,14 @@ class Spent(Document):
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    def plus(self, other: "Spent") -> "Spent":
+        return Spent(
+            requests=self.requests + other.requests,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            seconds=self.seconds + other.seconds,
+        )
+
 
 class ServerNow(Document):
     """One server, as the process at work sees it."""

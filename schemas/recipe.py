@@ -209,10 +209,18 @@ class Budget(Section):
     max_hours: float | None = Field(default=None, ge=0)  # at work; the time between two starts is not counted
 
 
+class Cluster(Section):
+    """A Ray cluster whose nodes work on the shards. Every node sees the run folder, and has this environment."""
+
+    address: str = Field(default="auto", min_length=1)  # HOST:PORT; auto: the one that this machine belongs to
+    cpus: float = Field(default=1, gt=0)  # of a node, for each shard that is worked on
+
+
 class Machine(Section):
     """How it runs, never what comes out. No field here is part of the run's identity."""
 
     runs: Path = Path("runs")
+    cluster: Cluster | None = None  # None: this machine alone
     shard_size: int = Field(default=256, ge=1)
     shards_in_flight: int = Field(default=2, ge=1)  # that still have something to send, for each stage
     judging: Literal["overlapped", "after"] = (

@@ -17,6 +17,7 @@ from typing import TypeVar
 from factory.client.spending import Spending
 from schemas.chat import Completion, Request, Task
 from schemas.errors import BudgetSpent, Halted
+from schemas.manifest import Spent
 from schemas.recipe import Budget
 
 TEMPLATE_TOKENS = 256  # that a chat template may add to a conversation
@@ -44,6 +45,7 @@ class Gate:
     spending: Spending | None = None
     why: Halted | None = None  # it is closed
     under_way: int = 0
+    elsewhere: Spent = field(default_factory=Spent)  # by workers on other machines, as they told
     _reserved: int = 0  # tokens that the requests under way may still take
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,6 +55,12 @@ class Gate:
         self.why = self.why or why
         self._closing.set()
         self._settled.set()
+
+    def add(self, spent: Spent) -> None:
+        """What a worker on another machine sent, and what came back to it: this gate let none of it through."""
+        self.elsewhere = self.elsewhere.plus(spent)
+        if self.spending is not None:
+            self.spending.add(spent)
 
     def check(self) -> None:
         """Raises Halted where it is closed."""

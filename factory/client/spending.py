@@ -33,9 +33,12 @@ def read_spent(path: Path) -> Spent:
 
 @dataclass
 class Spending:
-    """The counters of a run at work. Enter it as a context: that opens the file, and starts the clock of the hours."""
+    """The counters of a run at work. Enter it as a context: that opens the file, and starts the clock of the hours.
 
-    path: Path
+    `path` None: of a worker, which only counts; it tells the process that holds the lock, and that one writes.
+    """
+
+    path: Path | None
     clock: Callable[[], float] = time.monotonic
     requests: int = field(init=False)
     prompt_tokens: int = field(init=False)
@@ -45,7 +48,7 @@ class Spending:
     _handle: int | None = None
 
     def __post_init__(self) -> None:
-        before = read_spent(self.path)
+        before = Spent() if self.path is None else read_spent(self.path)
         self.requests, self._seconds = before.requests, before.seconds
         self.prompt_tokens, self.completion_tokens = before.prompt_tokens, before.completion_tokens
 
@@ -58,6 +61,7 @@ class Spending:
         return self._seconds + (0.0 if self._began is None else self.clock() - self._began)
 
     def __enter__(self) -> "Spending":
+        assert self.path is not None, "who only counts opens nothing"
         if not self.path.exists():
             store.write_text(self.path, self._text())  # whole from the first: a kill may come before the first request
         try:
@@ -73,6 +77,21 @@ class Spending:
         self._seconds, self._began = self.seconds, None
         os.close(self._handle)
         self._handle = None
+
+    def so_far(self) -> Spent:
+        return Spent(
+            requests=self.requests,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            seconds=self.seconds,
+        )
+
+    def add(self, spent: Spent) -> None:
+        """What was sent and answered elsewhere for this run. The hours are those of the process that counts."""
+        self.requests += spent.requests
+        self.prompt_tokens += spent.prompt_tokens
+        self.completion_tokens += spent.completion_tokens
+        self._write()
 
     def sending(self) -> None:
         """One more request is about to go out."""
@@ -96,7 +115,7 @@ class Spending:
         )
 
     def _write(self) -> None:
-        if self._handle is None:
+        if self._handle is None or self.path is None:
             return
         try:
             os.pwrite(self._handle, self._text().encode(), 0)

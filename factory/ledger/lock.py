@@ -2,11 +2,17 @@
 
 The rule that must not break: what stands in the lock file is for people to read. Whether the folder is free is for the kernel
 to say, so that a dead owner, killed in whatever way, holds nobody up.
+
+Workers on other machines work under the lock of the process that began the run. Each of them shares a second lock while it
+does, and whoever takes the folder next waits until none does any more: workers may outlive a run that was killed by seconds.
+Across machines both locks are as good as the file system's: NFS from version 4 on, Lustre with `flock`, and their like.
 """
 
+import fcntl
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +28,8 @@ from schemas.errors import Fixable
 
 AT_ONCE, FOR_EVER = 0.0, -1.0  # seconds of patience
 LOOK = 0.2  # seconds between two tries of one that waits
+OUTLIVED = 60.0  # seconds that workers may go on for when the run that they worked for is gone
+_WORKERS = ".workers"
 
 
 class Owner(BaseModel):
@@ -57,9 +65,49 @@ def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[No
     except OSError as error:
         raise store.storage_error(root, error) from error
     try:
+        _until_alone(root, say)
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def at_work(root: Path) -> Iterator[None]:
+    """For a worker, around what it does in a folder whose lock somebody else holds. Raises StorageError."""
+    try:
+        handle = os.open(root / _WORKERS, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    except OSError as error:
+        raise store.storage_error(root / _WORKERS, error) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _until_alone(root: Path, say: Callable[[str], None]) -> None:
+    """Raises Fixable where workers of an earlier run do not end."""
+    path, until = root / _WORKERS, time.monotonic() + OUTLIVED
+    if not path.exists():
+        return
+    handle = os.open(path, os.O_RDWR)
+    try:
+        if not _locked(handle):
+            say(f"{root}: waiting for the workers of the run before")
+        while not _locked(handle):
+            if time.monotonic() > until:
+                raise Fixable(f"{root}: workers of an earlier run still work on it; end them on their machines")
+            time.sleep(LOOK)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _sign(handle: int) -> None:

@@ -76,6 +76,10 @@ class EngineRoom:
             await self._saying
         with suppress(OSError):
             self.run.live_path.unlink(missing_ok=True)
+        await self.close()
+
+    async def close(self) -> None:
+        """For who has not entered it, since somebody else says how the run fares: stop what was started."""
         await self.stop_local()
         await self._remote.aclose()
 
