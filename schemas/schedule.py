@@ -20,6 +20,15 @@ class Overlap(StrEnum):
     CANCEL = "cancel"  # the other is stopped, what it was answered is kept, and this one goes on from there
 
 
+class DeploymentKind(StrEnum):
+    """What of a recipe a scheduler runs."""
+
+    ROUND = "round"
+    SEMI_ONLINE = "semi-online"
+    EXPORT = "export"
+    VERIFY = "verify"
+
+
 class Schedule(Section):
     """`prefactory run --more` heeds the prompts' part of it too."""
 
