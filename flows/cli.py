@@ -27,6 +27,7 @@ from factory.progress import Progress
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from flows import show
+from flows.deploy import deploy
 from flows.evaluate import evaluate_checkpoints
 from flows.grpo import grpo
 from flows.judges import judges
@@ -171,6 +172,7 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 app.command()(query)
 app.command()(sql)
 app.command()(grpo)
+app.command()(deploy)
 app.command()(loops)
 app.command()(verify)
 app.command("evaluate")(evaluate_checkpoints)
