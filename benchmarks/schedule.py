@@ -1,7 +1,7 @@
 """Rounds that a schedule makes with nobody there, on a real Prefect server and a real worker, and what kills do to them.
 
     python -m benchmarks.schedule            # a schedule every minute; about ten minutes
-    python -m benchmarks.schedule --quick    # every ten seconds, and no real model
+    python -m benchmarks.schedule --quick    # every twenty seconds, and no real model
     python -m benchmarks.schedule --browser chromium --shots FOLDER    # the pages too, as a browser shows them
 
 1. A first round by schedule; the server is killed in its middle and started again.
@@ -30,7 +30,7 @@ from tests.conftest import PROMPTS, RecipeWriter
 from tests.fake_engine import FakeEngine, always, hang, no_faults, slowly
 from tests.prefect_scene import FlowRun, Scene, prefect_scene
 
-MINUTELY, OFTEN = "* * * * *", "* * * * * */10"
+MINUTELY, OFTEN = "* * * * *", "* * * * * */20"
 DOWN = 3.0  # seconds that the server is away
 OLD, NEW = PROMPTS[7:12], [{"prompt": f"Write a sentence about the letter {letter}."} for letter in "abc"]
 REAL: Mapping[str, object] = {
@@ -149,11 +149,11 @@ def table(found: Sequence[Shown]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.schedule", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="every ten seconds, and without the real model")
+    parser.add_argument("--quick", action="store_true", help="every twenty seconds, and without the real model")
     parser.add_argument("--browser", help="a Chromium, to look at the pages")
     parser.add_argument("--shots", type=Path, default=Path("runs/schedule-shots"), help="where the pictures go")
     options = parser.parse_args()
-    cron, missed = (OFTEN, 25.0) if options.quick else (MINUTELY, 130.0)
+    cron, missed = (OFTEN, 45.0) if options.quick else (MINUTELY, 130.0)
     found: list[Shown] = []
     with tempfile.TemporaryDirectory(prefix="prefactory-schedule-") as name, FakeEngine() as engine:
         folder = Path(name)

@@ -14,7 +14,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 
 from factory.ledger.identity import Stage
 from factory.ledger.rounds import give_up
@@ -117,7 +117,7 @@ def _worked(recipe: Recipe, page: Page, does: Does) -> Ending:
         with StopSignals(page.say) as signals, turn(folder, recipe.schedule.overlap, page):
             return does(recipe, signals, page)
     except NotNow as why:
-        return Cancelled(name=SKIPPED, message=str(why))
+        return Completed(name=SKIPPED, message=str(why))  # one that ends as cancelled is an error in its worker's log
     except Stopped as stopped:
         page.say(str(stopped))
         raise TerminationSignal(signal.SIGTERM) from stopped  # Prefect knows whether somebody cancelled it

@@ -14,7 +14,7 @@ from tests.conftest import PROMPTS, Command, RecipeWriter
 from tests.fake_engine import FakeEngine, hang, no_faults, whenever
 from tests.prefect_scene import prefect_scene
 
-OFTEN = "* * * * * */10"  # seconds
+OFTEN = "* * * * * */20"  # seconds
 NEW = [{"prompt": f"Write a sentence about the letter {letter}."} for letter in "abc"]
 OLD = PROMPTS[7:12]
 
