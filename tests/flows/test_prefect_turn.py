@@ -62,7 +62,8 @@ def test_turn_comes_when_the_other_has_let_go(
     other = held_for(folder, 0.5)
 
     with turn(folder, overlap, PAGE):
-        assert not other.is_alive() or other.join(1) is None
+        other.join(timeout=5)
+        assert not other.is_alive()
         mine = last_turn(folder)
     ended = last_turn(folder)
 
