@@ -27,7 +27,7 @@ from factory.looking import queries
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from tests.conftest import PROMPTS, RecipeWriter
-from tests.fake_engine import FakeEngine, always, hang, no_faults, slowly
+from tests.fake_engine import FakeEngine, always, hang, no_faults, slowly, whenever
 from tests.prefect_scene import FlowRun, Scene, prefect_scene
 
 MINUTELY, OFTEN = "* * * * *", "* * * * * */20"
@@ -80,10 +80,9 @@ def server_killed(scene: Scene, engine: FakeEngine, recipe: Path, cron: str) -> 
 
 def worker_killed(scene: Scene, engine: FakeEngine, write: RecipeWriter, missed: float) -> Shown:
     began = time.monotonic()
-    engine.faults = always(hang)
-    asked = len(engine.questions)
+    engine.faults = whenever(lambda seen: "the letter" in seen.asked, hang)
     recipe = write(prompts=[*OLD, *NEW])
-    scene.wait(lambda: len(engine.questions) > asked, "the second round")
+    scene.wait(lambda: any("the letter" in seen.asked for seen in engine.questions), "the second round")
     scene.kill("worker")
     time.sleep(missed)
     engine.faults = no_faults
