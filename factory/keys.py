@@ -41,9 +41,10 @@ def without_likely_keys(text: str) -> str:
 
 
 def key_names(recipe: Recipe) -> frozenset[str]:
-    """The environment variables that a recipe names as holding a key."""
+    """The environment variables that a recipe names as holding a key, or an address that only its owner should know."""
     refs = (recipe.policy, *(seat.model for seat in recipe.jury.judges))
-    return frozenset(ref.api_key_env for ref in refs if ref is not None and ref.api_key_env)
+    named = [ref.api_key_env for ref in refs if ref is not None]
+    return frozenset(name for name in (*named, recipe.schedule.webhook_env) if name)
 
 
 def keyless(environment: Mapping[str, str], named: Collection[str] = ()) -> dict[str, str]:

@@ -14,7 +14,7 @@ import platformdirs
 from factory.judging.deciding import Bench
 from factory.judging.gold import read_weights
 from factory.ledger.identity import Stage, drift, full_identity, provenance
-from factory.ledger.rounds import refuse_other_recipe
+from factory.ledger.rounds import next_round, refuse_other_recipe, sources_taken
 from factory.progress import Progress
 from factory.prompts import source_digests, source_names
 from factory.recipes.recipe_file import stored_recipe, write_recipe
@@ -89,11 +89,19 @@ def rubric_of(ref: JudgeRef) -> str | None:
     return text
 
 
-def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None, *, round_: int = 0) -> Opened:
+def open_run(
+    recipe: Recipe,
+    progress: Progress,
+    redone: Stage | None = None,
+    *,
+    round_: int = 0,
+    sources: Mapping[str, str] | None = None,
+) -> Opened:
     """A round of the run's folder, made if it is not there. The caller holds its lock.
 
     `redone` names a stage that is to be made anew from what is stored, so that the fields which decide only it may
-    have changed; None lets no deciding field change. Raises RecipeError, ModelError, DriftError, StorageError.
+    have changed; None lets no deciding field change. `sources`: what the prompts were taken from, where they were taken
+    before and the files may hold others by now; None: as they are. Raises RecipeError, ModelError, DriftError, StorageError.
     """
     judges = jury_of(recipe)
     check_licences(recipe)
@@ -102,7 +110,7 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None, *,
     models = {role: digest_of(ref, cache_folder(), progress) for role, ref in model_refs(recipe).items()}
     rubrics = {name: judge.digest for name, judge in judges.items()}
     rubrics |= {f"{name}.pairwise": judge.digest for name, judge in bench.confirming.items()}
-    made_from = provenance(models, rubrics, source_digests(recipe.prompts), weights)
+    made_from = provenance(models, rubrics, sources or source_digests(recipe.prompts), weights)
     identity = full_identity(recipe, made_from)
     work = Work(run, recipe, identity, progress)
     before = _readable_manifest(run, progress)
@@ -116,6 +124,12 @@ def open_run(recipe: Recipe, progress: Progress, redone: Stage | None = None, *,
     if before is None or before.identity != identity:
         run.write_manifest(_manifest(recipe, identity, made_from, before))
     return Opened(work, judges, bench)
+
+
+def open_next(recipe: Recipe, progress: Progress) -> Opened:
+    """Of a run that adds rounds the one to work on: the last one that was begun, or a further one of other prompts."""
+    run = next_round(RunFolder(run_folder(recipe)), recipe, progress)
+    return open_run(recipe, progress, round_=run.round, sources=sources_taken(run))
 
 
 def _readable_manifest(run: RunFolder, progress: Progress) -> RunManifest | None:

@@ -76,10 +76,11 @@ def collect(
     progress: Progress,
     verifiers: Sequence[Verifier] = (),
     taken: Mapping[str, int] = NOT_TAKEN,
+    least: int = 1,
 ) -> Collected:
     """The prompts of a round, shuffled by `seed`. Raises SourceError where a source is not usable or nothing is left, and
     for a prompt that one of the `verifiers` could never check: by then its answers would be paid for. `taken`: how often
-    earlier rounds took which prompt; raises UsedUp where that leaves none.
+    earlier rounds took which prompt; raises UsedUp where that leaves fewer than `least`.
 
     Of equal and of nearly equal prompts the first is kept, sources in the recipe's order, and before all what was taken
     already. With `sample`, each source gives its weight's share of what is left, and where one runs out the others fill up.
@@ -100,7 +101,7 @@ def collect(
     clean = _uncontaminated(distinct, prompts)
     if not clean:
         raise SourceError(f"of {read.total()} prompts none is left; look at `prompts.decontaminate`")
-    fresh = _fresh(clean, prompts, taken, progress)
+    fresh = _fresh(clean, prompts, taken, least, progress)
     weights = dict(zip(names, (source.weight for source in prompts.sources), strict=True))
     chosen = _mixed(fresh, weights, prompts, seed, taken)
     if again := sum(prompt.prompt_id in taken for prompt in chosen):
@@ -160,7 +161,9 @@ def quotas(sizes: Sequence[int], weights: Sequence[float], sample: int) -> list[
     return given
 
 
-def _fresh(clean: list[Prompt], prompts: Prompts, taken: Mapping[str, int], progress: Progress) -> list[Prompt]:
+def _fresh(
+    clean: list[Prompt], prompts: Prompts, taken: Mapping[str, int], least: int, progress: Progress
+) -> list[Prompt]:
     """Those that this round may take. Raises UsedUp."""
     if prompts.used_up == "start_over":
         return clean
@@ -169,6 +172,11 @@ def _fresh(clean: list[Prompt], prompts: Prompts, taken: Mapping[str, int], prog
         raise UsedUp(
             f"each of {len(clean)} prompts was taken by an earlier round; add to `prompts.sources`, or set "
             "`prompts.used_up: start_over`"
+        )
+    if taken and len(untaken) < least:
+        raise UsedUp(
+            f"{len(untaken)} of {len(clean)} prompts were taken by no earlier round, and `schedule.least_prompts` wants "
+            f"{least}; add to `prompts.sources`"
         )
     if taken and len(untaken) < (prompts.sample or 1):
         progress.say(f"only {len(untaken)} prompts are left that no earlier round took, and the round takes these")

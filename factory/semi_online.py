@@ -94,6 +94,8 @@ def recipe_of(recipe: Recipe, run: RunFolder) -> Recipe:
         return recipe
     before = [one.folder for one in read_story(run).promoted if one.round == run.round - 1]
     policy = stored_recipe(run.recipe_path).policy
+    if policy == recipe.policy:  # a round of new prompts for the same model
+        return recipe
     if before and before[0] is not None and not policy.urls:
         policy = policy.model_copy(update={"model": str(run.root / before[0])})  # wherever the run's folder lies by now
     return round_recipe(recipe, policy)

@@ -6,7 +6,7 @@ SIGTERM.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,12 +19,15 @@ from factory.client.spending import read_spent
 from factory.export import left_out_of
 from factory.formats import FORMATS
 from factory.ledger.identity import Stage
+from factory.ledger.rounds import give_up
 from factory.looking.figures import figures
 from factory.looking.round_figures import round_figures
-from factory.opening import Opened, open_run
+from factory.opening import Opened, open_next, open_run
+from factory.progress import Progress
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from flows import show
+from flows.deploy import deploy
 from flows.evaluate import evaluate_checkpoints
 from flows.grpo import grpo
 from flows.judges import judges
@@ -44,7 +47,7 @@ from flows.train import train
 from flows.verify import verify
 from flows.waiting import Wait, turn
 from flows.watching import watch
-from schemas.errors import FactoryError, Stopped, Transient
+from schemas.errors import FactoryError, Stopped, Transient, UsedUp
 from schemas.export import ExportFormat
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
@@ -65,9 +68,16 @@ Plain = Annotated[bool, typer.Option("--plain", help="without Prefect; the rows 
 
 
 @app.command()
-def run(recipe: RecipePath, plain: Plain = False, wait: Wait = False) -> None:
+def run(
+    recipe: RecipePath,
+    plain: Plain = False,
+    wait: Wait = False,
+    more: Annotated[
+        bool, typer.Option("--more", help="once its round is done: a further one, of prompts that no earlier one took")
+    ] = False,
+) -> None:
     """The whole thing: prompts, rollouts, loop check, jury, pairs, dataset. Run it again to go on where it stopped."""
-    _make(read_recipe(recipe), Stage.EXPORT, plain=plain, wait=wait)
+    _make(read_recipe(recipe), Stage.EXPORT, plain=plain, wait=wait, opens=open_next if more else open_run)
 
 
 @app.command()
@@ -173,6 +183,7 @@ app.command()(query)
 app.command()(sql)
 app.command()(report)
 app.command()(grpo)
+app.command()(deploy)
 app.command()(loops)
 app.command()(verify)
 app.command("evaluate")(evaluate_checkpoints)
@@ -181,17 +192,29 @@ app.command("semi-online")(semi_online)
 app.add_typer(judges, name="judges")
 
 
-def _make(recipe: Recipe, last: Stage, *, plain: bool, wait: bool) -> None:
+def _make(
+    recipe: Recipe,
+    last: Stage,
+    *,
+    plain: bool,
+    wait: bool,
+    opens: Callable[[Recipe, Progress], Opened] = open_run,
+) -> None:
     folder = RunFolder(run_folder(recipe))
     with progress_display(folder) as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
-        opened = open_run(recipe, progress)
+        opened = opens(recipe, progress)
         gate = gate_of(opened.work)
         found: list[tuple[RunManifest, int]] = []
 
         async def work(runner: Runner) -> None:
             found.append(await make_round(opened, runner, last, gate=gate))
 
-        signals.run(with_runner(opened, work, signals, plain=plain), gate)
+        try:
+            signals.run(with_runner(opened, work, signals, plain=plain), gate)
+        except UsedUp as why:
+            give_up(opened.work.run)
+            print(f"Nothing to do: {why}")
+            return
     manifest, sent = found[0]
     _report(opened, manifest, sent, last)
 
@@ -209,7 +232,7 @@ def _again(recipe: Recipe, stage: Stage, *, wait: bool) -> None:
 def _report(opened: Opened, manifest: RunManifest, sent: int, last: Stage) -> None:
     console, root = Console(), opened.work.run.root
     if last in (Stage.PAIRS, Stage.EXPORT):
-        show.show_figures(console, figures(root), opened.work.recipe.rollouts.max_tokens)
+        show.show_figures(console, figures(root, opened.work.run.round or None), opened.work.recipe.rollouts.max_tokens)
         show.show_one_pair(console, root)
     show.show_seconds(console, manifest)
     shown = _shorter(root)

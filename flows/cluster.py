@@ -122,6 +122,9 @@ class Crew:
         """Shards that are given to Ray at once."""
         return AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0) / self.cluster.cpus))
 
+    def runner(self, inner: Runner) -> "ClusterRunner":
+        return ClusterRunner(self, inner)
+
     async def do(self, shard: int, errands: tuple[Errand, ...]) -> None:
         """Raises what the worker met, or WorkerLost."""
         vain: Mapping[str, int] = self.work.vain.get((Stage.VERDICTS, shard), {})

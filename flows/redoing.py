@@ -5,6 +5,7 @@ The rule that must not break: pairs that a checkpoint was trained on stay as the
 
 from factory.client.gate import Gate
 from factory.ledger.identity import Stage
+from factory.ledger.rounds import sources_taken
 from factory.opening import Opened, open_run
 from factory.progress import Progress
 from factory.run import RunFolder
@@ -26,7 +27,8 @@ def redo(
             f"{run.root}: checkpoints were trained on its pairs; copy the recipe under another `name` to pair anew"
         )
     own = recipe_of(recipe, run)
-    opened = open_run(own, progress, redone=Stage.BALANCE if stage is Stage.PAIRS else stage, round_=run.round)
+    redone = Stage.BALANCE if stage is Stage.PAIRS else stage
+    opened = open_run(own, progress, redone, round_=run.round, sources=sources_taken(run))
     if opened.work.pending(Stage.VERDICTS):
         raise Fixable(f"{run.root}: not every prompt is judged yet; `prefactory judge` goes on with it")
     found: list[tuple[RunManifest, int]] = []

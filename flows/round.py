@@ -18,7 +18,7 @@ from factory.ledger.rounds import taken
 from factory.looking import queries
 from factory.looking.figures import tally
 from factory.opening import Opened, cache_folder
-from factory.prompts import collect
+from factory.prompts import Collected, collect
 from factory.serving.engines import EngineRoom, refuse_what_is_ignored
 from factory.shards import Free
 from factory.work import Work, now
@@ -28,6 +28,7 @@ from flows.judging import Judging, Runner, panels
 from flows.phases import Phases
 from flows.plain import Step
 from judges.registry import find_verifier
+from schemas.errors import UsedUp
 from schemas.manifest import RunManifest
 from schemas.recipe import Recipe
 
@@ -88,13 +89,24 @@ class Round:
         with self.phases.timed("prompts"):
             if self.work.finished(Stage.PROMPTS, 0) is None:
                 self.work.progress.say("reading prompts")
-                await self.runner.each([Step(Stage.PROMPTS, self._write_prompts)], [0])
+                used_up = list[UsedUp]()
 
-    async def _write_prompts(self, _: int, __: Free) -> None:
-        recipe = self.recipe
+                async def write(_: int, __: Free) -> None:
+                    try:
+                        shards.write_prompts(self.work, self._collected)
+                    except UsedUp as why:  # no failure of the step's, and not for a scheduler to show as one
+                        used_up.append(why)
+
+                await self.runner.each([Step(Stage.PROMPTS, write)], [0])
+                if used_up:
+                    raise used_up[0]
+
+    def _collected(self) -> Collected:
+        recipe, before = self.recipe, taken(self.work.run)
         verifiers = [find_verifier(name) for name in recipe.jury.verifiers]
-        progress, before = self.work.progress, taken(self.work.run)
-        shards.write_prompts(self.work, lambda: collect(recipe.prompts, recipe.seed, progress, verifiers, before))
+        return collect(
+            recipe.prompts, recipe.seed, self.work.progress, verifiers, before, recipe.schedule.least_prompts
+        )
 
     async def _rollouts(self, *, judged: bool) -> None:
         """The answers; where the servers allow it each shard is judged as soon as its own are there."""

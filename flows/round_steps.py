@@ -16,7 +16,7 @@ from factory.evaluation.held_out import trained_prompts
 from factory.evaluation.report import Against, report, write_report
 from factory.keys import key_names
 from factory.ledger.identity import Stage
-from factory.looking import queries
+from factory.ledger.rounds import give_up
 from factory.merging import merge
 from factory.opening import cache_folder, open_run
 from factory.progress import Progress
@@ -66,8 +66,7 @@ class RealSteps:
         try:
             self.signals.run(with_runner(opened, work, self.signals, plain=self.plain), gate)
         except UsedUp:
-            opened.work.run.give_up()
-            queries.write_catalog(opened.work.run.catalog_path, self.root)
+            give_up(opened.work.run)
             raise
 
     def _at_work(self, work: Coroutine[object, None, None]) -> None:

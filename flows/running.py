@@ -1,7 +1,9 @@
 """Who runs a round's shards: this process, Prefect, or either of them with the nodes of a cluster."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from factory.opening import Opened
 from flows.judging import Runner
@@ -9,6 +11,10 @@ from flows.plain import PlainRunner
 from flows.stopping import StopSignals
 from schemas.errors import Fixable
 from schemas.recipe import Recipe
+
+if TYPE_CHECKING:
+    from flows.cluster import Crew
+    from flows.scheduled import PrefectRunner
 
 Work = Callable[[Runner], Coroutine[None, None, None]]
 
@@ -34,29 +40,41 @@ async def _locally(opened: Opened, work: Work, signals: StopSignals, *, plain: b
     await as_flow(opened, work, signals.gate, signals.install)
 
 
+async def inside_flow(opened: Opened, work: Work, signals: StopSignals, runner: "PrefectRunner") -> None:
+    """The same within a flow run that is there already."""
+    if opened.work.recipe.machine.cluster is None:
+        await work(runner)
+        return
+    async with _joined(opened, signals) as crew:
+        await work(crew.runner(replace(runner, in_flight=crew.places)))
+
+
 async def _on_cluster(opened: Opened, work: Work, signals: StopSignals, *, plain: bool) -> None:
+    async with _joined(opened, signals) as crew:
+        if plain:
+            await work(crew.runner(PlainRunner(crew.places, signals.gate)))
+            return
+        from flows.scheduled import as_flow
+
+        async def with_prefect(runner: "PrefectRunner") -> None:
+            await work(crew.runner(replace(runner, in_flight=crew.places)))
+
+        await as_flow(opened, with_prefect, signals.gate, signals.install)
+
+
+@asynccontextmanager
+async def _joined(opened: Opened, signals: StopSignals) -> AsyncIterator["Crew"]:
+    """The cluster's workers. Raises Fixable where they cannot be used."""
     _refuse_alone(opened.work.recipe)
     try:
-        from flows.cluster import ClusterRunner, crew_of
+        from flows.cluster import crew_of
     except ModuleNotFoundError as error:
         raise Fixable("machine.cluster: wants Ray, which is not installed here: `pip install 'ray>=2.60'`") from error
     opened.work.progress.say("joining the Ray cluster")
     async with crew_of(opened, signals.gate) as crew:
         signals.install()  # Ray has set a handler of its own for SIGTERM
         opened.work.progress.say(f"{crew.places} shards at once are given to it")
-
-        async def spread(runner: Runner) -> None:
-            await work(ClusterRunner(crew, runner))
-
-        if plain:
-            await spread(PlainRunner(crew.places, signals.gate))
-            return
-        from flows.scheduled import PrefectRunner, as_flow
-
-        async def with_prefect(runner: PrefectRunner) -> None:
-            await spread(replace(runner, in_flight=crew.places))
-
-        await as_flow(opened, with_prefect, signals.gate, signals.install)
+        yield crew
 
 
 def _refuse_alone(recipe: Recipe) -> None:

@@ -7,13 +7,14 @@ the user's cache folder and phones nobody.
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory.client.gate import Gate
 from factory.keys import key_names
 from factory.opening import Opened, cache_folder
 from factory.shards import Free
+from flows.failing import Failures, Left
 from flows.plain import PlainRunner, Step
 from flows.prefect_server import start
 from schemas.errors import Transient
@@ -47,9 +48,15 @@ class PrefectRunner:
 
     in_flight: int
     gate: Gate
+    failures: Failures = field(default_factory=Failures)
 
     async def each(self, steps: Sequence[Step], shards: Sequence[int]) -> None:
-        await PlainRunner(self.in_flight, self.gate).each([self._as_task(step) for step in steps], shards)
+        """Raises ShardsLeft too."""
+        counted = [self.failures.counted(self._as_task(step)) for step in steps]
+        try:
+            await PlainRunner(self.in_flight, self.gate).each(counted, shards)
+        except Left as left:
+            raise self.failures.left(shards) from left
 
     def _as_task(self, step: Step) -> Step:
         """Prefect is told the shard's number; what frees the shard's place stays with us."""

@@ -41,7 +41,7 @@ def semi_online(
     """
     read = read_recipe(recipe)
     folder = RunFolder(run_folder(read))
-    _refuse_remote(read)
+    refuse_remote(read)
     with progress_display(folder) as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         steps = RealSteps(read, signals, progress, plain, wait)
         story = go_rounds(read, steps, progress, lambda one: _tell(progress, folder, one))
@@ -57,7 +57,7 @@ def semi_online(
         )
 
 
-def _refuse_remote(recipe: Recipe) -> None:
+def refuse_remote(recipe: Recipe) -> None:
     settings_of(recipe)
     if recipe.policy.urls:
         raise Fixable("policy.urls: rounds train the policy, so that its weights must lie here; name a folder instead")

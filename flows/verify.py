@@ -44,16 +44,14 @@ def verify(
     Exit code 0: all is well; 2: something is wrong; 1: after --repair, `prefactory run` must redo some shards.
     """
     folder = RunFolder(run)
-    if not folder.manifest_path.exists() and not folder.begun(Stage.PROMPTS):
-        raise Fixable(f"{run}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
     with progress_display() as progress, turn(folder, progress, wait=wait):
-        found, done = _look(folder, progress), list[str]()
+        found, done = look_at(folder, progress), list[str]()
         if repair and found.faults:
             before = found
             for each in _rounds(folder):
                 if own := [fault for fault in found.faults if fault.round == each.round]:
                     done += _repaired(each, own, progress)
-            found = _look(folder, progress)
+            found = look_at(folder, progress)
             _show(Console(stderr=as_json), before, run)
     if as_json:
         typer.echo(json.dumps(asdict(found) | {"repaired": done}))
@@ -63,8 +61,10 @@ def verify(
     _end(run, found, done)
 
 
-def _look(folder: RunFolder, progress: Progress) -> Found:
-    """At every round."""
+def look_at(folder: RunFolder, progress: Progress) -> Found:
+    """At every round. Raises Fixable where there is no run."""
+    if not folder.manifest_path.exists() and not folder.begun(Stage.PROMPTS):
+        raise Fixable(f"{folder.root}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
     found = Found()
     for each in _rounds(folder):
         work, manifest = _opened(each, progress)

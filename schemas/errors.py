@@ -7,6 +7,7 @@
     │   ├── UsedUp             the sources hold no prompt that no earlier round took
     │   ├── DriftError         a run folder was made with another recipe
     │   ├── SchemaError        a stored table is not of the form this version writes
+    │   ├── Busy               another process works on the run folder
     │   ├── StorageError       the run folder cannot be written: no room, no right, not a folder
     │   ├── ModelError         a model has no weights, or cannot be found or converted
     │   ├── RequestRejected    the engine refused a request for what it asks (4xx)
@@ -14,6 +15,7 @@
     ├── Transient              a retry may help (exit code 1)
     │   ├── EngineUnavailable  no connection, a 5xx, a server that did not come up
     │   ├── EngineTimeout      no answer in time
+    │   ├── ShardsLeft         some shards failed, and all others are finished
     │   ├── TrainerEnded       the trainer's process came to its end before its work did
     │   ├── WorkerLost         a worker of a cluster came to its end before its shard did, and so did those after it
     │   └── HubUnavailable     the Hugging Face hub cannot be reached, or is out of order
@@ -54,6 +56,10 @@ class SchemaError(Fixable):
     """A stored table is not of the form that this version writes."""
 
 
+class Busy(Fixable):
+    """Another process works on the run folder."""
+
+
 class StorageError(Fixable):
     """The run folder cannot be written: no room, no right, not a folder."""
 
@@ -80,6 +86,10 @@ class EngineUnavailable(Transient):
 
 class EngineTimeout(Transient):
     """No answer in time."""
+
+
+class ShardsLeft(Transient):
+    """Some shards failed, no more than the recipe allows, and all that did not need them is done."""
 
 
 class TrainerEnded(Transient):

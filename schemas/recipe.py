@@ -13,6 +13,7 @@ from schemas.engine_arguments import refusal
 from schemas.evaluation import Evaluation
 from schemas.export import Export
 from schemas.grpo import Grpo
+from schemas.schedule import Schedule
 from schemas.section import Section
 from schemas.semi_online import SemiOnline
 from schemas.train import Train
@@ -257,6 +258,7 @@ class Recipe(Section):
     evaluation: Evaluation = Evaluation()
     grpo: Grpo = Grpo()
     semi_online: SemiOnline | None = None
+    schedule: Schedule = Schedule()
     budget: Budget = Budget()
     machine: Machine = Machine()
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from factory import store
 from factory.files import make_folder
-from schemas.errors import Fixable
+from schemas.errors import Busy, Fixable
 
 AT_ONCE, FOR_EVER = 0.0, -1.0  # seconds of patience
 LOOK = 0.2  # seconds between two tries of one that waits
@@ -46,7 +46,7 @@ class Owner(BaseModel):
 
 @contextmanager
 def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold `root`, made if it is not there; wait for its owner, `patience` seconds or for ever. Raises Fixable."""
+    """Hold `root`, made if it is not there; wait for its owner, `patience` seconds or for ever. Raises Busy, StorageError."""
     path = root / ".lock"
     try:
         make_folder(root)
@@ -59,7 +59,7 @@ def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[No
             say(f"{root}: waiting for the process that works on this run{_named(path)}")
             lock.acquire(timeout=patience, poll_interval=LOOK)
     except Timeout as error:
-        raise Fixable(
+        raise Busy(
             f"{root}: another process works on this run{_named(path)}; wait for it (--wait), or stop it"
         ) from error
     except OSError as error:

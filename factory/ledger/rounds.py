@@ -8,9 +8,13 @@ scores of a judge that moves along with the policy could not be compared from ro
 import re
 from collections.abc import Mapping
 
+from factory.ledger.identity import Stage
 from factory.looking import queries
+from factory.progress import Progress
 from factory.recipes.recipe_file import changed_fields
 from factory.run import RunFolder, refuse_drift
+from factory.work import Work
+from schemas.errors import Fixable
 from schemas.recipe import JudgeRef, ModelRef, Recipe
 
 _MAY_DIFFER = re.compile(r"policy\.|models\.|sources\.|jury\.judges\.\d+\.model\b")
@@ -34,6 +38,32 @@ def taken(run: RunFolder) -> dict[str, int]:
         return {}
     sql = f"SELECT prompt_id, count(*) FROM prompts WHERE round < {run.round} GROUP BY 1"
     return {str(prompt_id): int(str(count)) for prompt_id, count in queries.ask(run.root, sql).rows}
+
+
+def next_round(run: RunFolder, recipe: Recipe, progress: Progress) -> RunFolder:
+    """Where a run that adds rounds goes on: at the last round that was begun, or behind it where nothing of that is left."""
+    if (story := run.story_path).exists():
+        raise Fixable(
+            f"{story}: rounds of this folder follow from trainings; `prefactory semi-online` makes the next one"
+        )
+    rounds = run.rounds()
+    if not rounds:
+        return RunFolder(run.root)
+    last, manifest = rounds[-1], rounds[-1].manifest()
+    done = manifest is not None and Work(last, recipe, manifest.identity, progress).nothing_left()
+    return RunFolder(run.root, last.round + 1) if done else last
+
+
+def give_up(run: RunFolder) -> None:
+    """A round that was begun and found no prompts to take: as if it had not been."""
+    run.give_up()
+    queries.write_catalog(run.catalog_path, run.root)
+
+
+def sources_taken(run: RunFolder) -> dict[str, str] | None:
+    """The digests of what a round took its prompts from, which may have grown since; None: it has not taken them."""
+    manifest = run.manifest()
+    return None if manifest is None or not run.begun(Stage.PROMPTS) else manifest.provenance.sources
 
 
 def refuse_other_recipe(run: RunFolder, identity: Mapping[str, str]) -> None:

@@ -25,8 +25,21 @@ from schemas.recipe import Recipe
 from schemas.section import Section
 
 _KEY_MEND = "put the key into an environment variable, and write the variable's name as `api_key_env`"
+_HOOK_MEND = "put the address into an environment variable, and write the variable's name as `webhook_env`"
 _NOT_IDENTITY = frozenset(
-    {"machine", "budget", "export", "train", "evaluation", "grpo", "semi_online", "name", "urls", "api_key_env"}
+    {
+        "machine",
+        "budget",
+        "export",
+        "train",
+        "evaluation",
+        "grpo",
+        "semi_online",
+        "schedule",
+        "name",
+        "urls",
+        "api_key_env",
+    }
 )
 
 
@@ -149,7 +162,9 @@ class _Names:
             case ("machine", "runs"):
                 return _folder(text)
             case ("policy", "api_key_env") | ("jury", "judges", int(), "model", "api_key_env"):
-                return _variable(text)
+                return _variable(text, _KEY_MEND)
+            case ("schedule", "webhook_env"):
+                return _variable(text, _HOOK_MEND)
             case ("policy", "urls", int()) | ("jury", "judges", int(), "model", "urls", int()):
                 return _address(text)
         return text
@@ -170,10 +185,10 @@ def _folder(text: str) -> str:
     return text
 
 
-def _variable(name: str) -> str:
+def _variable(name: str, mend: str) -> str:
     # What does not look like a variable's name may be the key itself, and that is never shown.
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
-        raise Unfit(f"is not the name of a variable; {_KEY_MEND}")
+        raise Unfit(f"is not the name of a variable; {mend}")
     if os.environ.get(name):
         return name
     shown = f"`{name}`" if re.fullmatch(r"[A-Z][A-Z0-9]{0,15}(_[A-Z0-9]{1,15})*", name) else "what is named here"
