@@ -61,6 +61,7 @@ class PrefectRunner:
     def _as_task(self, step: Step) -> Step:
         """Prefect is told the shard's number; what frees the shard's place stays with us."""
         frees: dict[int, Free] = {}
+        resting = set[int]()  # shards that wait for their next try: nothing of them is under way
 
         @task(
             name=step.stage,
@@ -72,11 +73,16 @@ class PrefectRunner:
             persist_result=False,
         )
         async def one(shard: int) -> None:
-            await step.do(shard, frees[shard])
+            resting.discard(shard)
+            try:
+                await step.do(shard, frees[shard])
+            except Transient:
+                resting.add(shard)
+                raise
 
         async def do(shard: int, free: Free) -> None:
             frees[shard] = free
-            await one(shard)
+            await self.gate.unless_closed(one(shard), idle=lambda: shard in resting)
 
         return Step(step.stage, do)
 

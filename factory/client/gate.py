@@ -135,11 +135,15 @@ class Gate:
             self.spending.answered(completion, most)
         return completion
 
-    async def unless_closed(self, work: Coroutine[object, None, R]) -> R:
-        """What `work` comes to. Where the gate closes before, the work is cancelled. Raises Halted."""
+    async def unless_closed(self, work: Coroutine[object, None, R], idle: Callable[[], bool] = lambda: True) -> R:
+        """What `work` comes to. Where the gate closes before, the work is cancelled if it is `idle` just then, and else left to
+        come to its own end. Raises Halted, and what the work raises.
+        """
         task, closing = asyncio.ensure_future(work), asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if not idle():
+                await asyncio.wait({task})
         finally:
             closing.cancel()
             if not task.done():

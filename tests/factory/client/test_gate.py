@@ -215,6 +215,30 @@ def test_unless_closed_cancels_the_work_and_waits_for_its_end() -> None:
     assert ended == ["in order"]
 
 
+@pytest.mark.parametrize("idle", [True, False])
+def test_unless_closed_lets_work_that_is_not_idle_come_to_its_end(idle: bool) -> None:
+    ended: list[str] = []
+
+    async def work(go_on: asyncio.Event) -> str:
+        await go_on.wait()
+        ended.append("by itself")
+        return "done"
+
+    async def main() -> str:
+        gate, go_on = Gate(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.01, gate.close, STOP)
+        loop.call_later(0.05, go_on.set)
+        return await gate.unless_closed(work(go_on), idle=lambda: idle)
+
+    if idle:
+        with pytest.raises(Stopped):
+            asyncio.run(main())
+    else:
+        assert asyncio.run(main()) == "done"
+    assert ended == ([] if idle else ["by itself"])
+
+
 @given(st.text(max_size=200), st.integers(1, 5000))
 def test_at_most_is_no_less_than_a_token_for_each_byte_and_the_cap(text: str, cap: int) -> None:
     assert at_most(request(text, cap)) >= len(text.encode("utf-8", "surrogatepass")) + cap
