@@ -1,6 +1,6 @@
 """A run folder's layout, and nothing else knows it.
 
-    <root>/recipe.yaml  manifest.json  spent.json  catalog.duckdb  logs/  export/  grpo/  aside/
+    <root>/recipe.yaml  manifest.json  spent.json  human.jsonl  catalog.duckdb  logs/  export/  grpo/  aside/
     <root>/round=1/recipe.yaml  manifest.json    of each later round its own: another policy, other prompts
     <root>/export/<format>/  export/round-1/<format>/    the pairs of one round each
     <root>/train/  train/round-0/  train/<name>/    checkpoints and what they were made from
@@ -97,6 +97,11 @@ class RunFolder:
     def story_path(self) -> Path:
         """What became of the rounds."""
         return self.root / "semi_online.json"
+
+    @property
+    def human_path(self) -> Path:
+        """What people say of its pairs."""
+        return self.root / "human.jsonl"
 
     @property
     def spent_path(self) -> Path:

@@ -235,9 +235,23 @@ LINEAGE = pa.schema(
     ]
 )
 
+HUMAN = pa.schema(
+    [
+        _column("round", pa.int64(), "the pair's round"),
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("chosen_id", TEXT, "rollout_id of the answer that was the chosen one when it was marked"),
+        _column("rejected_id", TEXT, "rollout_id of the answer that was the rejected one"),
+        _column("mark", TEXT, "`right`, `flipped` (the rejected answer is better), or `both_bad`"),
+        _column("why", TEXT, "the note that the person left"),
+        _column("marked_by", TEXT, "who marked it"),
+        _column("marked_at", TEXT, "when, as ISO 8601"),
+    ]
+)
+
 OF_ROUNDS: dict[str, pa.Schema] = {
     "rounds": ROUNDS,
     "lineage": LINEAGE,
+    "human": HUMAN,
 }  # beside the tables, over them and the run's documents
 
 SCHEMAS: dict[Table, pa.Schema] = {
