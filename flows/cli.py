@@ -18,6 +18,7 @@ from rich.console import Console
 from factory.client.spending import read_spent
 from factory.export import left_out_of
 from factory.formats import FORMATS
+from factory.formats.marked import reason_in_words
 from factory.ledger.identity import Stage
 from factory.looking.figures import figures
 from factory.looking.round_figures import round_figures
@@ -221,7 +222,7 @@ def _dataset_lines(opened: Opened, name: ExportFormat) -> Iterator[str]:
     else:
         yield f"No dataset for `{name}`: there is nothing to write"
     for reason, count in left_out_of(record.notes, name).items():
-        yield f"         left out: {count} ({form.reasons[reason]})"
+        yield f"         left out: {count} ({reason_in_words(form, reason)})"
 
 
 def _shorter(path: Path) -> str:

@@ -175,7 +175,7 @@ PAIRS = pa.schema(
         _optional("rejected_score", pa.float64(), "its scorecard's score; NULL for a loop, which no judge reads"),
         _optional("margin", pa.float64(), "chosen_score - rejected_score"),
         _optional("agreement", pa.float64(), "share of the judges that prefer the chosen one"),
-        _column("cause", TEXT, "what separates the two: `jury`, `loop` or `verifier`"),
+        _column("cause", TEXT, "what separates the two: `jury`, `loop`, `verifier` or `human`"),
         _optional("prompt_token_ids", TOKENS, "as the engine made them"),
         _optional("chosen_token_ids", TOKENS, "as generated"),
         _optional("rejected_token_ids", TOKENS, "as generated, cut where the text is cut"),
