@@ -31,6 +31,7 @@ from flows.grpo import grpo
 from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
+from flows.mark import mark
 from flows.planning import foresee
 from flows.pushing import one_format, push_export
 from flows.query import query, sql
@@ -165,6 +166,7 @@ app.command()(sql)
 app.command()(grpo)
 app.command()(loops)
 app.command()(verify)
+app.command()(mark)
 app.command("evaluate")(evaluate_checkpoints)
 app.command()(train)
 app.command("semi-online")(semi_online)

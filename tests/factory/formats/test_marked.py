@@ -22,7 +22,7 @@ from factory.looking.sql import literal
 from factory.run import RunFolder
 from schemas.export import Export, ExportFormat
 from schemas.marks import HumanMark, Mark
-from schemas.rows import Cause, Loop, Prompt
+from schemas.rows import Cause, Loop, Pair, Prompt
 from schemas.tables import Table
 from tests.conftest import Command, RecipeWriter
 from tests.factory.test_export import MESSAGES, a_manifest, a_pair, a_recipe
@@ -42,14 +42,7 @@ def run(tmp_path: Path) -> RunFolder:
     ids = (RIGHT, FLIPPED, BAD, LOOPED, PLAIN)
     run.write_part(Table.PROMPTS, 0, [Prompt(one, "file", MESSAGES) for one in ids])
     pairs = [a_pair(one, rejected_token_ids=(4, 5), margin=0.5, chosen_score=1.0, rejected_score=0.5) for one in ids]
-    loop = {
-        "cause": Cause.LOOP,
-        "rejected_score": None,
-        "margin": None,
-        "rejected_trimmed": True,
-        "rejected_ended": False,
-    }
-    run.write_part(Table.PAIRS, 0, [replace(pair, **(loop if pair.prompt_id == LOOPED else {})) for pair in pairs])
+    run.write_part(Table.PAIRS, 0, [by_loop(pair) if pair.prompt_id == LOOPED else pair for pair in pairs])
     rollouts = [
         replace(a_rollout(one, slot), rollout_id=f"{one}:0:{slot}", finish_reason="length" if slot == "t0" else "stop")
         for one in ids
@@ -63,6 +56,12 @@ def run(tmp_path: Path) -> RunFolder:
         key = (prompt_id, 0, f"{prompt_id}:0:t0", f"{prompt_id}:0:t1")
         write_mark(run, HumanMark(*key, mark, "", "ann", datetime.now(UTC)), None)
     return run
+
+
+def by_loop(pair: Pair) -> Pair:
+    return replace(
+        pair, cause=Cause.LOOP, rejected_score=None, margin=None, rejected_trimmed=True, rejected_ended=False
+    )
 
 
 def written(run: RunFolder, name: ExportFormat, use: MarksUse) -> tuple[Exported, dict[str, Mapping[str, object]]]:
