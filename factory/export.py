@@ -21,11 +21,12 @@ from factory.export_card import card
 from factory.files import temporary_of
 from factory.formats import FORMATS
 from factory.formats.base import Files, Format, Written
+from factory.formats.marked import MarksUse, rows_sql
 from factory.ledger.identity import Stage
 from factory.looking import queries
 from factory.looking.figures import Figures, figures
 from factory.run import RunFolder
-from factory.work import Work, now
+from factory.work import MARKS, Work, now
 from schemas.export import ExportFormat
 from schemas.manifest import PartFile, RunManifest
 from schemas.recipe import Recipe
@@ -76,6 +77,12 @@ def written_formats(notes: Mapping[str, float | str]) -> list[ExportFormat]:
     return [name for name in ExportFormat if name in str(notes.get("formats", "")).split()]
 
 
+def marks_use(notes: Mapping[str, float | str]) -> tuple[MarksUse, str]:
+    """What an export made of people's marks, and their digest, by the notes of the stage's record."""
+    use, _, digest = str(notes.get(MARKS, MarksUse.UNUSED)).partition(" ")
+    return MarksUse(use), digest
+
+
 def _left_out_notes(name: ExportFormat, left_out: Mapping[str, int]) -> dict[str, int]:
     return {f"left_out.{name}.{reason}": count for reason, count in left_out.items()}
 
@@ -114,33 +121,34 @@ def write_format(run: RunFolder, recipe: Recipe, manifest: RunManifest, form: Fo
 
 def _write_splits(run: RunFolder, recipe: Recipe, form: Format, folder: Path) -> Written:
     """A split without rows is left out, since most loaders trip over an empty one."""
-    rows = {}
+    rows, use = {}, MarksUse(recipe.export.marks)
     for split, test in (("train", False), ("test", True)):
         path = folder / form.path(split)
-        rows[split] = queries.copy(run.root, _split_sql(form, recipe.export.test_share, test), path, run.round)
+        sql = _split_sql(rows_sql(form, use), recipe.export.test_share, test)
+        rows[split] = queries.copy(run.root, sql, path, run.round)
         if not rows[split]:
             path.unlink()
     kept = {split: count for split, count in rows.items() if count}
-    return Written({split: form.path(split) for split in kept}, kept, _left_out(run, form))
+    return Written({split: form.path(split) for split in kept}, kept, _left_out(run, form, use))
 
 
-def _split_sql(form: Format, share: float, wanted: bool) -> str:
+def _split_sql(rows: str, share: float, wanted: bool) -> str:
     return (
-        f"SELECT * EXCLUDE (_prompt_id, _round, _place, _left_out) FROM ({form.sql}) "
+        f"SELECT * EXCLUDE (_prompt_id, _round, _place, _left_out) FROM ({rows}) "
         f"WHERE _left_out IS NULL AND ({_test_sql(share)}) = {wanted} ORDER BY _prompt_id, _round, _place"
     )
 
 
-def rows_of(run: RunFolder, form: Format) -> int:
+def rows_of(run: RunFolder, form: Format, use: MarksUse = MarksUse.UNUSED) -> int:
     """How many rows a format has of what lies in the round's tables. Raises Fixable."""
-    sql = f"SELECT count(*) FROM ({form.sql}) WHERE _left_out IS NULL"
+    sql = f"SELECT count(*) FROM ({rows_sql(form, use)}) WHERE _left_out IS NULL"
     return int(str(queries.ask(run.root, sql, round_=run.round).rows[0][0]))
 
 
-def _left_out(run: RunFolder, form: Format) -> dict[str, int]:
-    if not form.reasons:
+def _left_out(run: RunFolder, form: Format, use: MarksUse) -> dict[str, int]:
+    if not form.reasons and use is MarksUse.UNUSED:
         return {}
-    sql = f"SELECT _left_out, count(*) FROM ({form.sql}) WHERE _left_out IS NOT NULL GROUP BY 1 ORDER BY 1"
+    sql = f"SELECT _left_out, count(*) FROM ({rows_sql(form, use)}) WHERE _left_out IS NOT NULL GROUP BY 1 ORDER BY 1"
     return {str(reason): int(str(count)) for reason, count in queries.ask(run.root, sql, round_=run.round).rows}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from factory.formats.base import Format, Written
+from factory.formats.marked import reason_in_words
 from factory.looking.figures import Figures
 from factory.prompts import source_names
 from schemas.manifest import RunManifest
@@ -90,7 +91,7 @@ def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format,
 
 def _left_out_lines(form: Format, left_out: Mapping[str, int]) -> Iterator[str]:
     for reason, count in left_out.items():
-        yield f"- left out: {count} ({form.reasons[reason]})"
+        yield f"- left out: {count} ({reason_in_words(form, reason)})"
 
 
 def _model(ref: ModelRef) -> str:

@@ -1,6 +1,7 @@
 """A run folder's layout, and nothing else knows it.
 
-    <root>/recipe.yaml  manifest.json  spent.json  live.json  turn.json  catalog.duckdb  logs/  export/  report/  grpo/  aside/
+    <root>/recipe.yaml  manifest.json  spent.json  live.json  turn.json  human.jsonl  catalog.duckdb
+    <root>/logs/  export/  report/  grpo/  aside/
     <root>/round=1/recipe.yaml  manifest.json    of each later round its own: another policy, other prompts
     <root>/export/<format>/  export/round-1/<format>/    the pairs of one round each
     <root>/train/  train/round-0/  train/<name>/    checkpoints and what they were made from
@@ -103,6 +104,11 @@ class RunFolder:
     def turn_path(self) -> Path:
         """Whose turn it was last, of the runs that a scheduler starts."""
         return self.root / "turn.json"
+
+    @property
+    def human_path(self) -> Path:
+        """What people say of its pairs."""
+        return self.root / "human.jsonl"
 
     @property
     def spent_path(self) -> Path:

@@ -15,12 +15,15 @@ from factory.judging.hearing import Case, cases
 from factory.ledger import identity
 from factory.ledger.identity import Stage
 from factory.ledger.journal import Journal
+from factory.ledger.marks import digest_of_marks, standing_marks
 from factory.progress import Progress
 from factory.run import RunFolder, versions
 from schemas.errors import Fixable, SchemaError
 from schemas.manifest import PartFile, StageRecord
 from schemas.recipe import Recipe
 from schemas.rows import Prompt, Rollout
+
+MARKS = "marks"  # note of an export's record: what it made of people's marks, and the digest of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,21 @@ class Work:
     def export_notes(self) -> dict[str, float | str]:
         """What of the recipe decides every format's files, as the stage's record has it."""
         export = self.recipe.export
-        return {"test_share": export.test_share, "licences": json.dumps(export.licences, sort_keys=True)}
+        found: dict[str, float | str] = {
+            "test_share": export.test_share,
+            "licences": json.dumps(export.licences, sort_keys=True),
+        }
+        if export.marks != "unused":
+            found[MARKS] = f"{export.marks} {digest_of_marks(standing_marks(self.run).values())}"
+        return found
 
     def exported(self) -> frozenset[str]:
         """The formats that lie there, of these pairs and this split."""
         record = self.finished(Stage.EXPORT, 0)
-        if record is None or any(record.notes.get(name) != value for name, value in self.export_notes.items()):
+        if record is None:
+            return frozenset()
+        wanted = self.export_notes
+        if any(record.notes.get(name) != wanted.get(name) for name in (MARKS, *wanted)):
             return frozenset()
         return frozenset(str(record.notes.get("formats", "")).split())
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from factory.client.spending import read_spent
 from factory.export import left_out_of
 from factory.formats import FORMATS
+from factory.formats.marked import reason_in_words
 from factory.ledger.identity import Stage
 from factory.ledger.rounds import give_up
 from factory.looking.figures import figures
@@ -33,6 +34,7 @@ from flows.grpo import grpo
 from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
+from flows.mark import mark
 from flows.planning import foresee
 from flows.pushing import one_format, push_export
 from flows.query import query, sql
@@ -186,6 +188,7 @@ app.command()(grpo)
 app.command()(deploy)
 app.command()(loops)
 app.command()(verify)
+app.command()(mark)
 app.command("evaluate")(evaluate_checkpoints)
 app.command()(train)
 app.command("semi-online")(semi_online)
@@ -255,7 +258,7 @@ def _dataset_lines(opened: Opened, name: ExportFormat) -> Iterator[str]:
     else:
         yield f"No dataset for `{name}`: there is nothing to write"
     for reason, count in left_out_of(record.notes, name).items():
-        yield f"         left out: {count} ({form.reasons[reason]})"
+        yield f"         left out: {count} ({reason_in_words(form, reason)})"
 
 
 def _shorter(path: Path) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ from factory.client.gate import Gate
 from factory.client.spending import Spending
 from factory.engine import Engine
 from factory.gathering.sources import shown_path
-from factory.judging.calibration import GoldPair, accuracies, ask_about_gold, read_gold
+from factory.judging.calibration import GoldPair, accuracies, ask_about_gold, drawn, marked_gold, read_gold
 from factory.judging.gold import Accuracy, weights_document
 from factory.judging.judge_probe import JudgeProbe, probe_judge
 from factory.keys import key_names
@@ -101,24 +101,35 @@ def probe(recipe: _RecipePath, as_json: _AsJson = False) -> None:
 def calibrate(
     recipe: _RecipePath,
     gold: Annotated[
-        Path, typer.Option(metavar="FILE", help="JSONL or Parquet of answer pairs whose better one is known")
-    ],
+        Path | None, typer.Option(metavar="FILE", help="JSONL or Parquet of answer pairs whose better one is known")
+    ] = None,
+    marks: Annotated[
+        bool, typer.Option("--marks", help="the marks that people put on the run's own pairs, instead or as well")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="the weights; else beside the recipe, as NAME.weights.json")
     ] = None,
-    sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="so many pairs of the file, else all")] = None,
+    sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="so many pairs, else all")] = None,
     as_json: _AsJson = False,
     wait: Wait = False,
 ) -> None:
     """How often each judge of a recipe names the better answer, and the weights that follow, for `pairing.weights`."""
-    read, pairs = read_recipe(recipe), read_gold(gold, sample)
+    read = read_recipe(recipe)
+    marked = _of_marks(read) if marks else []
+    pairs = drawn([*(read_gold(gold) if gold else ()), *marked], sample)
+    if not pairs:
+        raise Fixable(
+            f"{recipe}: nothing to calibrate against; name a file with --gold, or mark pairs that have no loop "
+            "(`prefactory mark`) and say --marks"
+        )
     target = out or recipe.with_name(f"{read.name}.weights.json")
     folder = RunFolder(run_folder(read))
     with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
-        digest = hashlib.sha256(gold.read_bytes()).hexdigest()
-        found = _calibrated(read, digest, pairs, progress, signals)
+        found = _calibrated(read, _digest_of(gold, marked), pairs, progress, signals)
     if not any(one.pairs for one in found.values()):
-        raise Fixable(f"{gold}: no judge scored both answers of any pair; `prefactory judges probe` shows why")
+        raise Fixable(
+            f"{gold or recipe}: no judge scored both answers of any pair; `prefactory judges probe` shows why"
+        )
     write_text(target, weights_document(found))
     if as_json:
         typer.echo(weights_document(found), nl=False)
@@ -126,10 +137,24 @@ def calibrate(
         _show_accuracies(Console(), found, target)
 
 
+def _of_marks(recipe: Recipe) -> list[GoldPair]:
+    """Of every round."""
+    folder = RunFolder(run_folder(recipe))
+    folder.known()
+    return [pair for each in folder.rounds() for pair in marked_gold(each)]
+
+
+def _digest_of(gold: Path | None, marked: Sequence[GoldPair]) -> str:
+    """Of the answers that judges are asked about, whatever sample of them."""
+    shown = [(pair.prompt.prompt_id, *(one.rollout_id for one in pair.answers)) for pair in marked]
+    content = gold.read_bytes() if gold else b""
+    return hashlib.sha256(content + (json.dumps(sorted(shown)).encode() if shown else b"")).hexdigest()
+
+
 def _calibrated(
     recipe: Recipe, gold: str, pairs: tuple[GoldPair, ...], progress: Progress, signals: StopSignals
 ) -> dict[str, Accuracy]:
-    """`gold` is the digest of the file: other answers to the same prompts are asked about anew.
+    """`gold` is the digest of what is gold: other answers to the same prompts are asked about anew.
 
     What it costs counts in the run's own budget.
     """

@@ -5,6 +5,7 @@ file in `factory/formats/` (there with `_` for `-`).
 """
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -27,6 +28,11 @@ class ExportFormat(StrEnum):
 
 
 class Export(Section):
+    """`marks`: what people say of the pairs. `exclude` leaves out what they call flipped or both bad; `flip` exchanges the
+    sides of a flipped pair, and leaves out where both are bad.
+    """
+
+    marks: Literal["unused", "exclude", "flip"] = "unused"
     test_share: float = Field(default=0.1, ge=0, lt=1)
     formats: list[ExportFormat] = Field(default=[ExportFormat.TRL], min_length=1)
     licences: dict[str, str] = Field(

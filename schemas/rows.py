@@ -43,6 +43,7 @@ class Cause(StrEnum):
     LOOP = "loop"  # the rejected side is a hard loop
     VERIFIER = "verifier"  # a check, not an opinion, separates the two
     JURY = "jury"
+    HUMAN = "human"  # a person's mark
 
 
 class DropReason(StrEnum):

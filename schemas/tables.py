@@ -175,7 +175,7 @@ PAIRS = pa.schema(
         _optional("rejected_score", pa.float64(), "its scorecard's score; NULL for a loop, which no judge reads"),
         _optional("margin", pa.float64(), "chosen_score - rejected_score"),
         _optional("agreement", pa.float64(), "share of the judges that prefer the chosen one"),
-        _column("cause", TEXT, "what separates the two: `jury`, `loop` or `verifier`"),
+        _column("cause", TEXT, "what separates the two: `jury`, `loop`, `verifier` or `human`"),
         _optional("prompt_token_ids", TOKENS, "as the engine made them"),
         _optional("chosen_token_ids", TOKENS, "as generated"),
         _optional("rejected_token_ids", TOKENS, "as generated, cut where the text is cut"),
@@ -235,9 +235,23 @@ LINEAGE = pa.schema(
     ]
 )
 
+HUMAN = pa.schema(
+    [
+        _column("round", pa.int64(), "the pair's round"),
+        _column("prompt_id", TEXT, "the prompt"),
+        _column("chosen_id", TEXT, "rollout_id of the answer that was the chosen one when it was marked"),
+        _column("rejected_id", TEXT, "rollout_id of the answer that was the rejected one"),
+        _column("mark", TEXT, "`right`, `flipped` (the rejected answer is better), or `both_bad`"),
+        _column("why", TEXT, "the note that the person left"),
+        _column("marked_by", TEXT, "who marked it"),
+        _column("marked_at", TEXT, "when, as ISO 8601"),
+    ]
+)
+
 OF_ROUNDS: dict[str, pa.Schema] = {
     "rounds": ROUNDS,
     "lineage": LINEAGE,
+    "human": HUMAN,
 }  # beside the tables, over them and the run's documents
 
 SCHEMAS: dict[Table, pa.Schema] = {

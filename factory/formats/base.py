@@ -70,6 +70,14 @@ class Written:
     left_out: Mapping[str, int]
 
 
+class RowsOf(StrEnum):
+    """What a row of a format is made from: what people say of a pair holds of its rows alone."""
+
+    PAIRS = "pairs"
+    LOOPS = "loops"
+    PROMPTS = "prompts"
+
+
 def nothing_beside(_: Written) -> Mapping[str, str]:
     return {}
 
@@ -90,6 +98,7 @@ class Format:
     use: str  # of the card: how to load it, as Markdown
     reasons: Mapping[str, str]  # every reason to leave a row out, in words
     beside: Callable[[Written], Mapping[str, str]] = nothing_beside  # file name -> content, as the trainer wants it
+    rows_of: RowsOf = RowsOf.PAIRS
 
     def path(self, split: str) -> str:
         return f"data/{split}.parquet" if self.files is Files.PARQUET else f"{split}.jsonl"

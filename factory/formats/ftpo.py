@@ -18,7 +18,7 @@ that must not break: the token that began the loop is never among the chosen one
 out.
 """
 
-from factory.formats.base import Files, Format, first_of
+from factory.formats.base import Files, Format, RowsOf, first_of
 from schemas.export import ExportFormat
 
 NO_ONSET = "no_onset_token"
@@ -74,6 +74,7 @@ FORMAT = Format(
         prompt_id AS _prompt_id, round AS _round, rollout_id AS _place, {first_of(_LEFT_OUT)} AS _left_out
         FROM loops LEFT JOIN best USING (rollout_id, round)""",
     files=Files.PARQUET,
+    rows_of=RowsOf.LOOPS,
     columns="A row for each hard loop, not for each pair. `prompt_ids` is the context: prompt and answer up to the token with "
     "which the loop's second copy begins, `rejected_token_id`. `chosen_ids` are what the same model wrote there in a clean "
     "answer that shares the whole context (`shares_prefix`), or else wherever its last `shared` tokens stand in a clean answer "

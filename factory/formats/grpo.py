@@ -3,7 +3,7 @@
 The columns are what the reward functions of `factory.rewards` take; every prompt of the run is here, paired or not.
 """
 
-from factory.formats.base import TOOLS, Files, Format, first_of
+from factory.formats.base import TOOLS, Files, Format, RowsOf, first_of
 from schemas.export import ExportFormat
 
 _LEFT_OUT = {TOOLS: "tools IS NOT NULL"}
@@ -15,6 +15,7 @@ FORMAT = Format(
         prompt_id AS _prompt_id, round AS _round, 0 AS _place, {first_of(_LEFT_OUT)} AS _left_out
         FROM prompts""",
     files=Files.PARQUET,
+    rows_of=RowsOf.PROMPTS,
     columns="`prompt` is a list of messages. `answer` (a reference), `constraints` (IFEval and IFBench ids with their "
     "arguments as JSON) and `language` are what the "
     "reward functions of `factory.rewards` check an answer by; each may be empty.",

@@ -2,12 +2,13 @@
 
 A gold file is JSONL or Parquet. Each row has a prompt (`prompt`, `messages` or `instruction`) and either `output_1`,
 `output_2` and `better` (1 or 2), or `chosen` and `rejected` (text, or a conversation that ends with the answer).
-The rule that must not break: where the better answer stands says nothing about it. Rows of the first form keep their order,
-and of the second a hash of the prompt decides.
+The marks that people put on a run's own pairs are gold too. The rule that must not break: where the better answer stands says
+nothing about it. Rows of the first form keep their order, and of the others a hash of the prompt decides.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from factory.client.asking import Desk
@@ -16,12 +17,14 @@ from factory.gathering.raw_prompts import Row, read_row
 from factory.gathering.sources import rows_of
 from factory.judging.gold import Accuracy, counted
 from factory.judging.lots import lot
+from factory.ledger.marks import standing_marks
 from factory.prompts import normalise
+from factory.run import RunFolder
 from judges.base import Judge
 from schemas.chat import Completion
 from schemas.errors import SourceError
 from schemas.recipe import Source
-from schemas.rows import Prompt, Rollout, VerdictStatus
+from schemas.rows import Loop, Prompt, Rollout, VerdictStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +36,53 @@ class GoldPair:
     better: int
 
 
-def read_gold(path: Path, sample: int | None = None) -> tuple[GoldPair, ...]:
-    """Every pair of a file, or `sample` of them, drawn by a hash of the prompt. Raises SourceError with the place."""
+def read_gold(path: Path) -> tuple[GoldPair, ...]:
+    """Every pair of a file. Raises SourceError with the place."""
     found: dict[str, GoldPair] = {}
     for place, row in rows_of(Source(path=path)):
         pair = _pair(row, place)
         found.setdefault(pair.prompt.prompt_id, pair)
     if not found:
         raise SourceError(f"{path}: holds no gold pairs")
+    return tuple(found.values())
+
+
+def marked_gold(run: RunFolder) -> tuple[GoldPair, ...]:
+    """What people say of a round's pairs: the last word on each prompt. Raises SchemaError.
+
+    A pair of which both sides are bad is none, and neither is one with a hard loop, which no judge reads.
+    """
+    marks = {mark.prompt_id: mark for mark in standing_marks(run).values()}
+    found: list[GoldPair] = []
+    for shard in range(run.shards()) if marks else ():
+        for prompt in (prompt for prompt in run.read_rows(Prompt, shard) if prompt.prompt_id in marks):
+            mark, rows = marks[prompt.prompt_id], _answers(run, shard)
+            better, worse = rows.get(mark.better or ""), rows.get(mark.worse or "")
+            if better and worse and Loop.HARD not in (better.loop, worse.loop):
+                found.append(_put_on_a_side(prompt, better, worse))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1)  # the marked prompts of a shard come one after the other
+def _answers(run: RunFolder, shard: int) -> Mapping[str, Rollout]:
+    rows = run.read_rows(Rollout, shard, without=("prompt_token_ids", "token_ids"))
+    return {row.rollout_id: row for row in rows if row.text is not None}
+
+
+def _put_on_a_side(prompt: Prompt, better: Rollout, worse: Rollout) -> GoldPair:
+    place = int(lot(prompt.prompt_id, "side") < 0.5)
+    return GoldPair(prompt, (worse, better) if place else (better, worse), place)
+
+
+def drawn(pairs: Iterable[GoldPair], sample: int | None) -> tuple[GoldPair, ...]:
+    """The first pair of each prompt; `sample`: of so many prompts, drawn by a hash."""
+    found: dict[str, GoldPair] = {}
+    for pair in pairs:
+        found.setdefault(pair.prompt.prompt_id, pair)
     if sample is None or sample >= len(found):
         return tuple(found.values())
-    drawn = sorted(found, key=lambda prompt_id: lot(prompt_id, "gold"))[:sample]
-    return tuple(found[prompt_id] for prompt_id in drawn)
+    names = sorted(found, key=lambda prompt_id: lot(prompt_id, "gold"))[:sample]
+    return tuple(found[prompt_id] for prompt_id in names)
 
 
 def _pair(row: Row, place: str) -> GoldPair:

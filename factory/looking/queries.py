@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from factory import store
+from factory.looking.human import human_select
 from factory.looking.lineage import LINEAGE_SELECT, rounds_select
 from factory.looking.sql import empty_columns, escaped, literal
 from factory.looking.views import VIEWS
@@ -63,8 +64,9 @@ def catalog_statements(root: Path) -> list[str]:
 
 
 def views(root: Path, round_: int | None = None) -> list[str]:
-    """Of the tables; `round_`: the rows of that round alone. Over all rounds, what is made of them too."""
+    """Of tables and marks; `round_`: the rows of that round alone. Over all rounds, what is made of them too."""
     selects = {table.value: _select(root, table, schema, round_) for table, schema in SCHEMAS.items()}
+    selects["human"] = human_select(RunFolder(root), round_)
     if round_ is None:
         selects |= {"rounds": rounds_select(RunFolder(root)), "lineage": LINEAGE_SELECT}
         selects |= {view.name: view.sql for view in VIEWS}

@@ -4,16 +4,23 @@ import json
 import math
 import os
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from factory.judging.calibration import read_gold
+from factory.judging.calibration import drawn, marked_gold, read_gold
+from factory.ledger.identity import Stage
+from factory.ledger.marks import write_mark
 from factory.looking.figures import TrustFigures, figures
+from factory.run import RunFolder
 from flows.show import trust_lines
 from schemas.errors import SourceError
+from schemas.marks import HumanMark, Mark
+from schemas.rows import Cause
 from tests.conftest import Command, RecipeWriter
 from tests.fake_engine import CHAT, FakeEngine, Fault, Seen, empty_text, error, merit, no_faults, slowly, whenever
+from tests.runs import make, tables
 
 WORDS = ("rain", "moss", "slate", "copper", "willow", "harbour", "lantern", "thistle")
 ANSWERS = sorted(
@@ -109,6 +116,32 @@ def test_calibrate_nothing_scored_writes_no_file(
     assert not (tmp_path / "small.weights.json").exists()
 
 
+def test_calibrate_hears_the_marks_that_people_put_on_pairs(
+    prefactory: Command, write_recipe: RecipeWriter, tmp_path: Path
+) -> None:
+    recipe = write_recipe()
+    root, _ = make(recipe, Stage.PAIRS)
+    run, said = RunFolder(root), [Mark.RIGHT, Mark.FLIPPED, Mark.BOTH_BAD]
+    opinions = [pair for pair in tables(root).pairs if pair.cause is Cause.JURY]
+    loop = next(pair for pair in tables(root).pairs if pair.cause is Cause.LOOP)
+    for pair, word in zip([*opinions, loop], [*said, *[Mark.RIGHT] * len(opinions)], strict=False):
+        key = (pair.prompt_id, 0, pair.chosen_id, pair.rejected_id)
+        write_mark(run, HumanMark(*key, word, "", "ann", datetime.now(UTC)), None)
+    assert prefactory("judges", "calibrate", recipe).error.endswith("say --marks")
+
+    gold = marked_gold(run)
+    alone = prefactory("judges", "calibrate", recipe, "--marks", "--json")
+    both = prefactory("judges", "calibrate", recipe, "--marks", "--json", "--gold", gold_file(tmp_path, gold_rows()))
+
+    better = {pair.prompt.prompt_id: pair.answers[pair.better].rollout_id for pair in gold}
+    expected = {pair.prompt_id: pair.chosen_id for pair in opinions}
+    del expected[opinions[2].prompt_id]  # both bad: nothing to learn; the loop no judge reads
+    assert better == expected | {opinions[1].prompt_id: opinions[1].rejected_id}
+    for ended, pairs in ((alone, len(gold)), (both, len(gold) + 28)):
+        assert ended.code == 0
+        assert {one["pairs"] for one in json.loads(ended.out)["accuracy"].values()} == {pairs}
+
+
 def test_read_gold_preference_rows_are_put_on_both_sides(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {
@@ -122,7 +155,7 @@ def test_read_gold_preference_rows_are_put_on_both_sides(tmp_path: Path) -> None
     assert len(pairs) == 60
     assert all(pair.answers[pair.better].text == "good" for pair in pairs)
     assert 15 <= sum(pair.better for pair in pairs) <= 45
-    assert len(read_gold(tmp_path / "gold.jsonl", 7)) == 7
+    assert len(drawn(pairs, 7)) == len({pair.prompt.prompt_id for pair in drawn(pairs, 7)}) == 7
 
 
 @pytest.mark.parametrize(
