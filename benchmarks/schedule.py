@@ -13,6 +13,7 @@
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -111,7 +112,12 @@ def root_of(recipe: Path) -> Path:
 
 
 def as_recorded(root: Path) -> bool:
-    return subprocess.run(["prefactory", "verify", str(root)], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(
+            [sys.executable, "-m", "flows.cli", "verify", str(root)], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
 
 
 def look(scene: Scene, browser: str, shots: Path) -> None:
