@@ -54,5 +54,5 @@ def _rates(run: RunReport) -> Iterator[tuple[str, Rate]]:
     if counted.prompts:
         yield "prompts that made a pair", Rate("pairs", counted.pairs, counted.prompts)
     if counted.pairs:
-        for cause in Cause:
+        for cause in (cause for cause in Cause if cause is not Cause.HUMAN):  # which exported rows alone have
             yield f"pairs by {cause.value}", Rate(cause.value, counted.causes.get(cause.value, 0), counted.pairs)
