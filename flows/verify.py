@@ -44,6 +44,7 @@ def verify(
     Exit code 0: all is well; 2: something is wrong; 1: after --repair, `prefactory run` must redo some shards.
     """
     folder = RunFolder(run)
+    _refuse_no_run(folder)  # before its lock makes the folder
     with progress_display() as progress, turn(folder, progress, wait=wait):
         found, done = look_at(folder, progress), list[str]()
         if repair and found.faults:
@@ -61,10 +62,14 @@ def verify(
     _end(run, found, done)
 
 
-def look_at(folder: RunFolder, progress: Progress) -> Found:
-    """At every round. Raises Fixable where there is no run."""
+def _refuse_no_run(folder: RunFolder) -> None:
     if not folder.manifest_path.exists() and not folder.begun(Stage.PROMPTS):
         raise Fixable(f"{folder.root}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
+
+
+def look_at(folder: RunFolder, progress: Progress) -> Found:
+    """At every round. Raises Fixable where there is no run."""
+    _refuse_no_run(folder)
     found = Found()
     for each in _rounds(folder):
         work, manifest = _opened(each, progress)
