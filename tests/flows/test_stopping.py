@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,13 +93,15 @@ def test_stop_once_waits_for_what_is_under_way_and_sends_nothing_more(
     sent = len(fake_engine.questions)
 
     assert (ended.code, ended.error) == (128 + number, ONCE)
-    assert f"stopping: nothing more is sent, {fake_engine.most_in_flight} answers" in ended.err
-    assert kept(run_folder(read_recipe(path))) == sent == 100 + fake_engine.most_in_flight
+    said = re.search(r"stopping: nothing more is sent, (\d+) answers under way are waited for", ended.err)
+    assert said is not None
+    assert int(said[1]) > 0
+    assert kept(run_folder(read_recipe(path))) == sent
     assert child.left() == []
 
     fake_engine.faults = no_faults
     assert_equal(made(path), undisturbed)
-    assert len(fake_engine.questions) == len({str(seen.body) for seen in fake_engine.questions})
+    assert sent < len(fake_engine.questions) == len({str(seen.body) for seen in fake_engine.questions})
 
 
 @pytest.mark.parametrize(
