@@ -59,7 +59,7 @@ def export(work: Work, manifest: RunManifest) -> None:
     """Write what is to be written, and the stage's record. Raises StorageError."""
     began, todo, before = now(), unexported(work), work.found(Stage.EXPORT, 0)
     there = work.exported()
-    files = [part for part in before.outputs if _is_of(work.run, part, there)] if before else []
+    files = [part for part in before.outputs if any(is_of(work.run, part, name) for name in there)] if before else []
     notes: dict[str, float | str] = work.export_notes | {
         "formats": " ".join(name for name in ExportFormat if name in todo | there),
     }
@@ -93,8 +93,9 @@ def left_out_of(notes: Mapping[str, float | str], name: ExportFormat) -> dict[st
     return {key.removeprefix(own): int(count) for key, count in notes.items() if key.startswith(own)}
 
 
-def _is_of(run: RunFolder, part: PartFile, formats: frozenset[str]) -> bool:
-    return any((run.root / part.path).is_relative_to(run.export_path(name)) for name in formats)
+def is_of(run: RunFolder, part: PartFile, name: str) -> bool:
+    """Whether a file of the stage's record lies in a format's folder."""
+    return (run.root / part.path).is_relative_to(run.export_path(name))
 
 
 def write_format(run: RunFolder, recipe: Recipe, manifest: RunManifest, form: Format) -> Exported:

@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factory import store
+from factory.export import is_of
 from factory.export_card import size_category
 from factory.files import make_folder, temporary_of
 from factory.formats.base import Files, Format
 from factory.ledger.identity import Stage
 from factory.run import RunFolder
 from schemas.errors import Fixable, HubUnavailable, StorageError
-from schemas.manifest import PartFile
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi  # half a second to import
@@ -68,7 +69,7 @@ def push(run: RunFolder, form: Format, repo: str, *, public: bool) -> Pushed:
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars  # type: ignore[attr-defined]  # likewise
 
     check_repo(repo)
-    staged = _staged_path(run)
+    staged = temporary_of(run.root / "export" / "hub")
     disable_progress_bars()
     try:
         with _as_ours(repo):
@@ -77,7 +78,7 @@ def push(run: RunFolder, form: Format, repo: str, *, public: bool) -> Pushed:
             before = _before(api, repo)
             names = _stage(run, form, staged)
             kept = _keep_card(api, repo, before, staged)
-            sums = {name: _sha256(staged / name) for name in names}
+            sums = {name: store.sha256_of(staged / name) for name in names}
             if kept:
                 sums[CARD] = before[CARD]  # it is theirs from now on
             (staged / OURS).write_text(
@@ -88,7 +89,7 @@ def push(run: RunFolder, form: Format, repo: str, *, public: bool) -> Pushed:
                 repo_id=repo,
                 repo_type="dataset",
                 folder_path=staged,
-                delete_patterns=[_literal(name) for name in removed] or None,
+                delete_patterns=[glob.escape(name) for name in removed] or None,
                 commit_message=f"prefactory: {form.name}, rounds: {len(_exported(run, form))}",
             )
     finally:
@@ -148,7 +149,7 @@ def _stage(run: RunFolder, form: Format, staged: Path) -> list[str]:
             target = staged / folder / path.relative_to(source)
             make_folder(target.parent)
             _link(path, target)
-    rows = sum(part.rows for one in rounds for part in _parts(one, form))
+    rows = sum(_rows(one, form) for one in rounds)
     card = staged / CARD
     card.unlink(missing_ok=True)  # it may be the export's own file
     card.write_text(card_of_rounds(cards, rows), encoding="utf-8")
@@ -159,11 +160,9 @@ def _exported(run: RunFolder, form: Format) -> list[RunFolder]:
     return [one for one in run.rounds() if one.export_path(form.name).is_dir()]
 
 
-def _parts(run: RunFolder, form: Format) -> Iterator[PartFile]:
+def _rows(run: RunFolder, form: Format) -> int:
     record = run.record(Stage.EXPORT, 0)
-    for part in record.outputs if record else ():
-        if (run.root / part.path).is_relative_to(run.export_path(form.name)):
-            yield part
+    return sum(part.rows for part in record.outputs if is_of(run, part, form.name)) if record else 0
 
 
 def _shared(folder: Path, form: Format) -> Iterator[Path]:
@@ -179,10 +178,6 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # a file system without links
         shutil.copyfile(source, target)
-
-
-def _staged_path(run: RunFolder) -> Path:
-    return temporary_of(run.root / "export" / "hub")
 
 
 def _before(api: "HfApi", repo: str) -> dict[str, str]:
@@ -235,13 +230,3 @@ def _as_ours(repo: str) -> Iterator[None]:
         raise HubUnavailable(f"--push {repo}: the Hub cannot be reached ({why}); the same command goes on") from None
     except OSError as error:
         raise StorageError(f"--push {repo}: {error}") from error
-
-
-def _literal(name: str) -> str:
-    """A pattern that matches this name alone."""
-    return glob.escape(name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

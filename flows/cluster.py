@@ -35,9 +35,7 @@ from schemas.errors import Halted, WorkerLost
 from schemas.recipe import Cluster
 
 TAKEN_OVER = 3  # times that a shard goes to another worker; what kills four of them would kill the next
-AHEAD = (
-    2  # times as many shards as the nodes have room for are given to Ray at once, so that no node waits for its next
-)
+AHEAD = 2  # times as many shards as the nodes have room for are with Ray at once: no node waits for its next
 
 
 # On the nodes

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from factory import store
-from factory.export import marks_use, rows_of, written_formats
+from factory.export import is_of, marks_use, rows_of, written_formats
 from factory.formats import FORMATS
 from factory.formats.marked import MarksUse
 from factory.ledger.found import Fault, Found, Kind
@@ -225,8 +225,7 @@ class _Look:
         if use is not MarksUse.UNUSED and digest != digest_of_marks(standing_marks(self.run).values()):
             return  # other pairs bear a mark now, and the next export is of these
         for name in written_formats(record.notes):
-            folder = self.run.export_path(name)
-            files = [part for part in record.outputs if (self.run.root / part.path).is_relative_to(folder)]
+            files = [part for part in record.outputs if is_of(self.run, part, name)]
             rows, wanted = sum(part.rows for part in files), rows_of(self.run, FORMATS[name], use)
             missing = use is MarksUse.UNUSED and self._missing(
                 ask, name, [self.run.root / part.path for part in files if part.rows]
