@@ -117,9 +117,8 @@ def card_of_rounds(cards: Mapping[str, str], rows: int) -> str:
     whole.data["size_categories"] = [size_category(rows)]
     if len(read) > 1:
         whole.text += (
-            f"\n\n## Rounds\n\nThe files are of {len(read)} rounds, each answered by the checkpoint that the round before it "
-            f"had trained; {rows} rows in all. The figures above are those of the last round, and each round's own stand "
-            f"in the `{CARD}` of its folder.\n"
+            f"\n\n## Rounds\n\nThe files are of {len(read)} rounds; {rows} rows in all. What is said above is of the last one, "
+            f"and each later round's own `{CARD}` lies in its folder.\n"
         )
     return str(whole)
 
