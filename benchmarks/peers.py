@@ -82,7 +82,7 @@ async def timed(arm: Arm, proxy: Proxy, wanted: int, log: Path) -> Timed:
     if not done or seen.given < wanted or seen.first is None:
         raise RuntimeError(f"gave {seen.given} of {wanted} answers: {last_words(log)}")
     stage = seen.last - seen.first
-    return Timed(arm.name, seen.given, seen.tokens, round(stage, 2), round(whole, 2), round(seen.tokens / stage, 1))
+    return Timed(arm.name, seen.given, seen.tokens, round(stage, 6), round(whole, 6), round(seen.tokens / stage, 1))
 
 
 async def killed(arm: Arm, proxy: Proxy, wanted: int, log: Path) -> Killed:

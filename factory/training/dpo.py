@@ -6,7 +6,8 @@ Exit codes: 0 done, 2 a guard has stopped it (the reason is in result.json), 130
 on from; the same command goes on.
 
 The rule that must not break: given a plan, what comes out is a function of it. A training that is killed and started again
-ends with the weights of one that was not, on the same machine with as many threads.
+ends with the weights of one that was not, on the same CPU with as many threads. On a GPU the same pairs come in the same order
+from the same seed, but attention's backward kernel adds up in no fixed order, so that two trainings differ by rounding.
 """
 
 import os
