@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from factory.looking import queries
@@ -172,17 +171,6 @@ def test_real_run_under_another_name_gives_the_same_texts(run: RealRun, tmp_path
         texts.append(queries.ask(tmp_path / name, sql).rows)
     assert len(texts[0]) == 6
     assert texts[0] == texts[1]
-
-
-def test_real_run_with_a_server_of_its_own_leaves_no_process(tmp_path: Path) -> None:
-    recipe = tmp_path / "own.yaml"
-    recipe.write_text(recipe_text("own", f"{{model: {MODEL}}}", tmp_path, 3, 16))
-    said = prefactory("run", "--plain", str(recipe))
-    assert "vLLM: up after" in said
-    left = [one for one in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(one.info["cmdline"] or [])]
-    assert left == []
-    status = json.loads(prefactory("status", str(tmp_path / "own"), "--json"))
-    assert status["prompts"] == status["pairs"] + sum(status["dropped"].values()) == 3
 
 
 @pytest.mark.filterwarnings("default")  # of the trainer's own libraries
