@@ -17,7 +17,7 @@ class Bounds(Section):
     Shares are differences of rates: 0.02 lets two answers of a hundred more be lost.
     """
 
-    loops: float | None = Field(default=0.0, ge=0, le=1)  # rise of the greedy hard-loop rate, at each max_tokens
+    loops: float | None = Field(default=0.0, ge=0, le=1)  # rise of the greedy hard-loop rate, at the largest max_tokens
     sampled_loops: float | None = Field(default=0.0, ge=0, le=1)  # the same of sampled answers, beyond its interval
     accuracy: float | None = Field(default=0.0, ge=0, le=1)  # fall of the verifiable accuracy, beyond its interval
     win_rate: float | None = Field(default=0.0, ge=0, le=0.5)  # by which it may lie below one half, beyond its interval

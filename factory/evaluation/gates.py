@@ -36,10 +36,14 @@ def gates(before: Figures, after: Figures, compared: Sequence[Compared], bounds:
 
 
 def _loops(compared: Sequence[Compared], bound: float | None) -> Iterator[Tripped]:
-    """Greedy answers have no chance in them: the rate itself counts, not its interval."""
+    """Greedy answers have no chance in them: the rate itself counts, not its interval.
+
+    At the largest cap alone: an answer that loops at a smaller one loops there too, so that what a smaller cap adds is when
+    the loops begin, and one answer that begins earlier would outweigh all those that have ended.
+    """
     if bound is None:
         return
-    own = [one for one in compared if one.decoding == GREEDY]
+    own = [one for one in _at_the_largest(compared) if one.decoding == GREEDY]
     if not any(one.loops.n for one in own):
         yield Tripped("loops", UNMEASURED.format("loops"))
     for one in own:
@@ -50,7 +54,7 @@ def _loops(compared: Sequence[Compared], bound: float | None) -> Iterator[Trippe
 def _sampled_loops(compared: Sequence[Compared], bound: float | None) -> Iterator[Tripped]:
     if bound is None:
         return
-    for one in compared:
+    for one in _at_the_largest(compared):
         low, high = one.loops.interval
         if one.decoding == SAMPLED and low > bound and one.loops.p_value <= CHANCE:
             yield Tripped(
@@ -65,7 +69,7 @@ def _n(one: Compared) -> str:
 def _accuracy(compared: Sequence[Compared], bound: float | None) -> Iterator[Tripped]:
     if bound is None:
         return
-    last = [one for one in compared if one.max_tokens == _largest(compared)]
+    last = _at_the_largest(compared)
     if not any(one.accuracy.n for one in last):
         yield Tripped("accuracy", UNMEASURED.format("accuracy"))
     for one in last:
@@ -112,5 +116,6 @@ def _distinct(before: Figures, after: Figures, bound: float | None) -> Iterator[
         yield Tripped("distinct", f"distinct-2 of greedy answers fell from {first:.3f} to {second:.3f}")
 
 
-def _largest(compared: Sequence[Compared]) -> int:
-    return max((one.max_tokens for one in compared), default=0)
+def _at_the_largest(compared: Sequence[Compared]) -> list[Compared]:
+    largest = max((one.max_tokens for one in compared), default=0)
+    return [one for one in compared if one.max_tokens == largest]

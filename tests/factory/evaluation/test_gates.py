@@ -58,6 +58,12 @@ def test_gates_one_more_greedy_loop_trips() -> None:
     assert tripped(compared(Paired(10, 0, 1, 89))) == {"loops"}
 
 
+def test_gates_loops_count_at_the_largest_cap() -> None:
+    earlier = replace(compared(Paired(3, 0, 1, 96)), max_tokens=256)
+    assert tripped(earlier, compared(Paired(10, 5, 0, 85))) == set()
+    assert tripped(replace(compared(Paired(3, 1, 0, 96)), max_tokens=256), compared(Paired(10, 0, 1, 89))) == {"loops"}
+
+
 def test_gates_one_more_greedy_loop_within_the_bound_holds() -> None:
     assert tripped(compared(Paired(10, 0, 1, 89)), bounds=Bounds(loops=0.01)) == set()
 
