@@ -32,7 +32,7 @@ from flows.judging import Runner
 from flows.plain import Step
 from flows.worker import Brief, Done, Job, Worker, brief_of
 from schemas.errors import Halted, WorkerLost
-from schemas.recipe import Cluster
+from schemas.recipe import Cluster, ModelRef
 
 TAKEN_OVER = 3  # times that a shard goes to another worker; what kills four of them would kill the next
 AHEAD = 2  # times as many shards as the nodes have room for are with Ray at once: no node waits for its next
@@ -113,12 +113,18 @@ class Crew:
     _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._task = ray.remote(num_cpus=self.cluster.cpus, max_retries=TAKEN_OVER)(_do)
+        self._task = ray.remote(
+            num_cpus=self.cluster.cpus,
+            num_gpus=self.cluster.gpus,
+            max_retries=TAKEN_OVER,
+            max_calls=0,  # of one process: without end, since it keeps its server for the next shard
+        )(_do)
 
     @property
     def places(self) -> int:
         """Shards that are given to Ray at once."""
-        return AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0) / self.cluster.cpus))
+        have, wanted = ray.cluster_resources(), {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
+        return AHEAD * max(1, min(int(have.get(name, 0) / each) for name, each in wanted.items() if each))
 
     def runner(self, inner: Runner) -> "ClusterRunner":
         return ClusterRunner(self, inner)
@@ -175,6 +181,10 @@ class ClusterRunner:
 
     crew: Crew
     inner: Runner
+
+    def reaches(self, model: ModelRef) -> bool:
+        """Those that run already. The others are started by the workers."""
+        return bool(model.urls)
 
     async def each(self, steps: Sequence[Step], shards: Sequence[int]) -> None:
         errands = tuple(step.errand for step in steps if step.errand is not None)

@@ -29,6 +29,7 @@ from flows.notifying import notice, notify
 from flows.prefect_page import Page
 from flows.prefect_turn import SKIPPED, NotNow, turn
 from flows.redoing import redo
+from flows.report import write_report
 from flows.round import gate_of, make_round
 from flows.round_page import figure_rows
 from flows.round_steps import RealSteps
@@ -84,7 +85,7 @@ def export_run(recipe: str, formats: list[ExportFormat] | None = None) -> Ending
         recipe: the recipe's YAML file, as the worker finds it
         formats: the trainers to write for; empty: the recipe's `export.formats`
     """
-    return _ended(recipe, Changes(formats=formats), "export", _export)
+    return _ended(recipe, Changes(formats=formats), "export", _export, RunFolder.known)
 
 
 @flow(name="prefactory-verify", flow_run_name=_named, persist_result=False)
@@ -94,28 +95,34 @@ def verify_run(recipe: str) -> Ending:
     Args:
         recipe: the recipe's YAML file, as the worker finds it
     """
-    return _ended(recipe, AS_IT_SAYS, "verify", _verify)
+    return _ended(recipe, AS_IT_SAYS, "verify", _verify, RunFolder.known)
 
 
 Does = Callable[[Recipe, StopSignals, Page], Ending]
+Ready = Callable[[RunFolder], object]  # raises FactoryError where there is nothing to do it with
 
 
-def _ended(path: str, changes: Changes, name: str, does: Does) -> Ending:
+def _anywhere(_: RunFolder) -> None:
+    """A round begins its run folder itself."""
+
+
+def _ended(path: str, changes: Changes, name: str, does: Does, ready: Ready = _anywhere) -> Ending:
     """What the flow run came to. Whoever the recipe names is told of a failure."""
     try:
         recipe = changed(read_recipe(Path(path)), changes)
     except FactoryError as error:
         return Failed(message=str(error))
     with Page(recipe.name) as page:
-        ending = _worked(recipe, page, does)
+        ending = _worked(recipe, page, does, ready)
         if ending.is_failed():
             _notify(recipe, name, ending, page)
         return ending
 
 
-def _worked(recipe: Recipe, page: Page, does: Does) -> Ending:
+def _worked(recipe: Recipe, page: Page, does: Does, ready: Ready) -> Ending:
     folder = RunFolder(run_folder(recipe))
     try:
+        ready(folder)
         with StopSignals(page.say) as signals, turn(folder, recipe.schedule.overlap, page):
             return does(recipe, signals, page)
     except NotNow as why:
@@ -164,10 +171,17 @@ def _show_round(run: RunFolder, page: Page) -> str:
     exports = run.export_path("")
     if exports.is_dir():
         page.link("export", exports, f"the datasets of round {run.round}, where the worker runs")
-    if (report := run.root / "report").is_dir():
-        page.link("report", report, "the report, where the worker runs")
+    _show_report(run, page)
     found = {str(row["figure"]): str(row["value"]) for row in rows}
     return f"round {run.round}: {found['prompts']} prompts, {found['pairs']} pairs"
+
+
+def _show_report(run: RunFolder, page: Page) -> None:
+    """A round is not undone by a report that cannot be written."""
+    try:
+        page.link("report", write_report((run.root,)), "the report of all rounds, where the worker runs")
+    except FactoryError as error:
+        page.say(f"no report: {error}")
 
 
 def _show_failures(failures: Failures, page: Page) -> None:
@@ -209,7 +223,6 @@ def story_ending(before: Story, story: Story, folder: RunFolder, page: Page) -> 
 
 def _export(recipe: Recipe, signals: StopSignals, page: Page) -> Ending:
     folder = RunFolder(run_folder(recipe))
-    folder.known()
     done = [redo(each, recipe, Stage.EXPORT, signals, page) for each in folder.rounds() or (folder,)]
     page.link("export", folder.export_path(""), "the datasets, where the worker runs")
     return Completed(message=f"{len(done)} rounds exported: {', '.join(recipe.export.formats)}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from factory import shards
+from factory.engine import Engine
 from factory.judging.cascade import waves
 from factory.judging.spreads import PooledSpread
 from factory.ledger.identity import Stage
@@ -18,13 +19,16 @@ from flows.errands import HEARINGS, Errand, Kind
 from flows.hands import Hands, model_of, planned
 from flows.phases import Phases
 from flows.plain import Step
-from schemas.recipe import JudgeRef, Recipe
+from schemas.recipe import JudgeRef, ModelRef, Recipe
 
 Panel = list[JudgeRef]
 
 
 class Runner(Protocol):
     """Who runs the shards of a stage: plainly, as the tasks of a scheduler, or on other machines."""
+
+    def reaches(self, model: ModelRef) -> bool:
+        """Whether a server of this model is reached from this process; one that a worker starts is the worker's own."""
 
     async def each(self, steps: Sequence[Step], shards: Sequence[int]) -> None:
         """Take every shard through every step.
@@ -57,6 +61,13 @@ class Judging:
     def recipe(self) -> Recipe:
         return self.opened.work.recipe
 
+    async def open(self, *models: ModelRef) -> list[Engine]:
+        """The engines of those that are reached from here, before the first shard wants them."""
+        return [await self.hands.engine(model) for model in models if self.runner.reaches(model)]
+
+    async def open_seats(self, names: Sequence[str]) -> None:
+        await self.open(*map(self.hands.model_of, names))
+
     async def reach(self) -> None:
         """Probe every judge that runs already, before the first answer is paid for."""
         for seat in self.recipe.jury.judges:
@@ -70,7 +81,7 @@ class Judging:
             return []
         names = tuple(one.seat for panel in self.beside for one in panel)
         with self.phases.timed("judge server"):
-            await self.hands.seats(names)
+            await self.open_seats(names)
         self._begin(self.work.pending(Stage.VERDICTS))
         whole = len(names) == len(self.recipe.jury.judges)
         hear, close = self._errand(Kind.HEAR, names), self._errand(Kind.CLOSE, names)
@@ -111,7 +122,7 @@ class Judging:
     async def _hear(self, panel: Panel, pending: Sequence[int]) -> None:
         names = tuple(one.seat for one in panel)
         with self.phases.timed("judge server"):
-            await self.hands.seats(names)
+            await self.open_seats(names)
         with self.phases.timed(HEARINGS):
             await self.runner.each([self.hands.step(self._errand(Kind.HEAR, names))], pending)
 
@@ -132,7 +143,7 @@ class Judging:
         for panel in panels(self.recipe, self.recipe.jury.seats):
             names = tuple(one.seat for one in panel)
             if short := [shard for shard in pending if wanted[shard] & set(names)]:
-                await self.hands.seats(names)
+                await self.open_seats(names)
                 await self.runner.each([self.hands.step(self._errand(Kind.HEAR_AGAIN, names))], short)
 
 

@@ -14,6 +14,7 @@ from factory.client.gate import Gate
 from factory.shards import Free
 from flows.errands import Errand
 from schemas.errors import Halted
+from schemas.recipe import ModelRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class PlainRunner:
 
     in_flight: int
     gate: Gate = field(default_factory=Gate)
+
+    def reaches(self, _: ModelRef) -> bool:
+        """All of them."""
+        return True
 
     async def each(self, steps: Sequence[Step], shards: Sequence[int]) -> None:
         """Take every shard through every step. An error cancels the others; a halt lets them come to their own.

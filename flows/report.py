@@ -1,5 +1,6 @@
 """The verb `report`: one HTML file about a run, or about two side by side."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,16 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML file that a team reads in two minutes: loops, jury, margins, cost, and what to change."""
+    typer.echo(str(write_report((run,) if beside is None else (run, beside))))
+
+
+def write_report(runs: Sequence[Path]) -> Path:
+    """Of one run or of two, into the folder of the first. Raises FactoryError where one is no run, and StorageError."""
     from factory.looking.report import report_page  # plots are a second to import, and no other verb draws any
     from factory.looking.report_figures import run_report
 
-    reports = [run_report(folder) for folder in (run, beside) if folder is not None]
-    target = RunFolder(run).report_path(None if beside is None else reports[1].name)
+    reports = [run_report(folder) for folder in runs]
+    target = RunFolder(runs[0]).report_path(*(other.name for other in reports[1:]))
     with store.writing(target, MEND) as unfinished:
         unfinished.write_text(report_page(reports), encoding="utf-8")
-    typer.echo(str(target))
+    return target

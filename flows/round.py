@@ -114,8 +114,9 @@ class Round:
         if not pending:
             return
         with self.phases.timed("policy server"):
-            engine = await self.hands.engine(self.recipe.policy)
-        refuse_what_is_ignored(self.recipe.rollouts, engine)
+            reached = await self.judging.open(self.recipe.policy)
+        for engine in reached:
+            refuse_what_is_ignored(self.recipe.rollouts, engine)
         self.work.progress.begin(Stage.ROLLOUTS, sum(planned(self.work, shard) for shard in pending))
         more = await self.judging.beside_rollouts() if judged else []
         answer = Errand(Kind.ANSWER, self.recipe.jury.seats if more else ())
@@ -142,7 +143,7 @@ class Round:
             for panel in panels(self.recipe, tuple(bench.confirming)):
                 names = tuple(one.seat for one in panel)
                 with self.phases.timed("judge server"):
-                    await self.hands.seats(names)
+                    await self.judging.open_seats(names)
                 with self.phases.timed("confirming"):
                     await self.runner.each([self.hands.step(Errand(Kind.CONFIRM, names))], pending)
             await self.room.stop_local()

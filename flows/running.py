@@ -10,7 +10,7 @@ from flows.judging import Runner
 from flows.plain import PlainRunner
 from flows.stopping import StopSignals
 from schemas.errors import Fixable
-from schemas.recipe import Recipe
+from schemas.recipe import Cluster, Recipe
 
 if TYPE_CHECKING:
     from flows.cluster import Crew
@@ -65,7 +65,9 @@ async def _on_cluster(opened: Opened, work: Work, signals: StopSignals, *, plain
 @asynccontextmanager
 async def _joined(opened: Opened, signals: StopSignals) -> AsyncIterator["Crew"]:
     """The cluster's workers. Raises Fixable where they cannot be used."""
-    _refuse_alone(opened.work.recipe)
+    cluster = opened.work.recipe.machine.cluster
+    assert cluster is not None, "the caller has looked"
+    _refuse_alone(opened.work.recipe, cluster)
     try:
         from flows.cluster import crew_of
     except ModuleNotFoundError as error:
@@ -77,15 +79,17 @@ async def _joined(opened: Opened, signals: StopSignals) -> AsyncIterator["Crew"]
         yield crew
 
 
-def _refuse_alone(recipe: Recipe) -> None:
-    """Raises Fixable for what only one process can do."""
+def _refuse_alone(recipe: Recipe, cluster: Cluster) -> None:
+    """Raises Fixable for what only one process can do, and where a node would get more servers than it has room for."""
     models = {"policy": recipe.policy} | {
         f"jury.judges: {one.seat}": one.model for one in recipe.jury.judges if one.model
     }
     for name, model in models.items():
-        if not model.urls:
+        if not model.urls and cluster.gpus == 0 and cluster.cpus <= 1:
             raise Fixable(
-                f"machine.cluster: {name} {model.model}: workers ask servers that run already; name them as `urls`"
+                f"machine.cluster: {name} {model.model}: each worker starts a server of its own; say with "
+                "machine.cluster.gpus what one takes of its node, or with cpus where nodes have no GPU; or name servers "
+                "that run already as `urls`"
             )
     if recipe.budget.max_requests is not None or recipe.budget.max_tokens_total is not None:
         raise Fixable(

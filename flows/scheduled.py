@@ -18,6 +18,7 @@ from flows.failing import Failures, Left
 from flows.plain import PlainRunner, Step
 from flows.prefect_server import start
 from schemas.errors import Transient
+from schemas.recipe import ModelRef
 
 SETTINGS = {
     "PREFECT_HOME": str(cache_folder() / "prefect"),
@@ -49,6 +50,10 @@ class PrefectRunner:
     in_flight: int
     gate: Gate
     failures: Failures = field(default_factory=Failures)
+
+    def reaches(self, _: ModelRef) -> bool:
+        """All of them."""
+        return True
 
     async def each(self, steps: Sequence[Step], shards: Sequence[int]) -> None:
         """Raises ShardsLeft too."""

@@ -6,6 +6,9 @@ is still at it. Engines, verifiers and what a judge's breaker has counted are ke
 """
 
 import asyncio
+import json
+import os
+import platform
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -22,14 +25,14 @@ from factory.ledger.identity import Stage
 from factory.ledger.lock import at_work
 from factory.opening import Opened, cache_folder
 from factory.run import RunFolder, versions
-from factory.serving.engines import EngineRoom
+from factory.serving.engines import EngineRoom, digest_of, model_refs
 from factory.work import Work
 from flows.errands import Errand
 from flows.hands import Hands
 from judges.base import Judge
 from schemas.errors import FactoryError, Fixable, Halted
 from schemas.manifest import Spent, StageRecord
-from schemas.recipe import Budget, Recipe
+from schemas.recipe import Budget, ModelRef, Recipe
 
 Stopping = Callable[[], Awaitable[Halted]]  # comes back when the run is to send nothing more, with the reason
 
@@ -108,12 +111,15 @@ class Worker:
     breakers: dict[str, Breaker] = field(default_factory=dict)
     checkers: CheckPool = field(default_factory=lambda: CheckPool(1, shards.CHECK_SECONDS))
     room: EngineRoom = field(init=False)
+    _unseen: Mapping[str, ModelRef] = field(init=False)  # models of which this node's weights were not looked at yet
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def __post_init__(self) -> None:
         recipe = self.brief.recipe
         keys = key_names(recipe)
-        self.room = EngineRoom(self.brief.run, recipe.machine, cache_folder(), self.told, keys, self.gate)
+        self._unseen = model_refs(recipe)
+        place = f"-{platform.node()}-{os.getpid()}"
+        self.room = EngineRoom(self.brief.run, recipe.machine, cache_folder(), self.told, keys, self.gate, place)
 
     async def __aenter__(self) -> "Worker":
         self._stack.push_async_callback(self.room.close)  # not entered: it would say how the run fares, as others do
@@ -133,7 +139,7 @@ class Worker:
         before, error = self._spent(), None
         listening = asyncio.create_task(self._listen(stopping))
         try:
-            self._refuse_other_versions()
+            self._refuse_others()
             with at_work(self.brief.run.root):
                 for errand in job.errands:
                     self.gate.check()
@@ -148,13 +154,22 @@ class Worker:
     async def _listen(self, stopping: Stopping) -> None:
         self.gate.close(await stopping())
 
-    def _refuse_other_versions(self) -> None:
+    def _refuse_others(self) -> None:
+        """What a worker has must be what the run was begun with, or its rows would be called by a wrong name."""
         for name, here in versions().items():
             if (there := self.brief.versions[name]) != here:
                 raise Fixable(
                     f"machine.cluster: a worker has {name} {here}, the run was begun with {there}; "
                     "give every node the same environment"
                 )
+        for role, ref in self._unseen.items():
+            here, there = digest_of(ref, cache_folder(), self.told), json.loads(self.brief.identity[f"models.{role}"])
+            if here != there:
+                raise Fixable(
+                    f"machine.cluster: {role} {ref.model}: a worker has weights {here[:16]}, the run was begun with "
+                    f"{there[:16]}; give every node the same files"
+                )
+        self._unseen = {}
 
     def _spent(self) -> Spent:
         assert self.gate.spending is not None, "a worker counts"

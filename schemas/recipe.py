@@ -214,7 +214,8 @@ class Cluster(Section):
     """A Ray cluster whose nodes work on the shards. Every node sees the run folder, and has this environment."""
 
     address: str = Field(default="auto", min_length=1)  # HOST:PORT; auto: the one that this machine belongs to
-    cpus: float = Field(default=1, gt=0)  # of a node, for each shard that is worked on
+    cpus: float = Field(default=1, gt=0)  # of a node, for each worker: one shard at a time is worked on by it
+    gpus: float = Field(default=0, ge=0)  # likewise, where a worker starts the server of a model without `urls`
 
 
 class Machine(Section):

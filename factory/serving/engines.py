@@ -58,6 +58,7 @@ class EngineRoom:
     progress: Progress
     keys: frozenset[str]  # environment variables that hold keys: no local server sees them
     gate: Gate = field(default_factory=Gate)
+    place: str = ""  # ends the names of its servers' logs, where several processes write into one run folder
     _open: dict[str, Engine] = field(default_factory=dict)
     _sent_before: int = 0
     _local: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -121,7 +122,7 @@ class EngineRoom:
         if ref.trust_remote_code:
             self.progress.say(f"warning: {ref.model}: its own code runs here, because trust_remote_code says so")
         model: LocalModel = resolve_model(ref, self.cache, self.progress.say)
-        log = self.run.log_path(f"server-{Path(ref.model).name}")
+        log = self.run.log_path(f"server-{Path(ref.model).name}{self.place}")
         url = await self._local.enter_async_context(serve(model, ref, self.machine, log, self.progress.say, self.keys))
         return await self._connect(self._local, ref, (url,))
 

@@ -71,7 +71,7 @@ def test_cluster_run_writes_the_rows_of_a_plain_one_and_counts_its_requests(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"policy": {"model": "some-model"}}, "policy some-model"),
+        ({"policy": {"model": "some-model"}}, "policy some-model: each worker starts a server of its own"),
         ({"budget": {"max_requests": 10}}, "budget.max_requests"),
     ],
 )

@@ -30,6 +30,8 @@ def test_deploy_schedule_adds_a_round_of_new_prompts_and_survives_a_killed_worke
         scene.start_worker()
         scene.wait(lambda: bool(scene.runs("Completed")), "the first round")
         assert {"progress", "table", "markdown"} <= {str(one["type"]) for one in scene.artifacts()}
+        assert {"small-export", "small-report"} <= {str(one["key"]) for one in scene.artifacts()}
+        assert (root / "report" / "index.html").is_file()
 
         fake_engine.faults = whenever(lambda seen: "the letter" in seen.asked, hang)
         write_recipe(prompts=[*OLD, *NEW])

@@ -114,6 +114,19 @@ def test_worker_with_another_version_touches_nothing(write_recipe: RecipeWriter,
     assert not fake_engine.questions
 
 
+def test_worker_with_other_weights_than_the_run_was_begun_with_does_nothing(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine
+) -> None:
+    brief = brief_of(with_prompts(write_recipe()))
+    there = replace(brief, identity={**brief.identity, "models.policy": '"0123456789abcdef0123"'})
+    (done,) = done_by_a_worker(there, [Job(0, WHOLE)])
+    assert isinstance(done.error, Fixable)
+    assert "policy fake-model: a worker has weights remote:fake-mod, the run was begun with 0123456789abcdef" in str(
+        done.error
+    )
+    assert not fake_engine.questions
+
+
 def test_worker_counts_what_was_tried_in_vain_before_it(write_recipe: RecipeWriter) -> None:
     opened = with_prompts(write_recipe())
     (done,) = done_by_a_worker(brief_of(opened), [Job(0, WHOLE, {"timeout": 3})])
