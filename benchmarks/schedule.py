@@ -7,7 +7,9 @@
 1. A first round by schedule; the server is killed in its middle and started again.
 2. The prompts' file grows; in the middle of the round that follows the worker is killed with all that it had started. No
    worker is there while schedules pass, then one is started again: the round is finished, what was missed caught up once.
-3. Without --quick: two rounds of the shipped model, which each run starts and stops.
+3. The deployments of export and verify, each started by hand.
+4. A run that is cancelled by the next schedule, because the recipe says so: what it was answered is kept.
+5. Without --quick: two rounds of the shipped model, which each run starts and stops.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -26,13 +29,14 @@ from rich.table import Table
 
 from factory.looking import queries
 from factory.recipes.recipe_file import read_recipe
-from factory.run import RunFolder, run_folder
+from factory.run import run_folder
 from tests.conftest import PROMPTS, RecipeWriter
 from tests.fake_engine import FakeEngine, always, hang, no_faults, slowly, whenever
 from tests.prefect_scene import FlowRun, Scene, prefect_scene
 
 MINUTELY, OFTEN = "* * * * *", "* * * * * */20"
 DOWN = 3.0  # seconds that the server is away
+SLOW = 8.0  # seconds for an answer
 OLD, NEW = PROMPTS[7:12], [{"prompt": f"Write a sentence about the letter {letter}."} for letter in "abc"]
 REAL: Mapping[str, object] = {
     "policy": {"model": "SmolLM2-135M-Instruct"},
@@ -91,6 +95,33 @@ def worker_killed(scene: Scene, engine: FakeEngine, write: RecipeWriter, missed:
     scene.wait(lambda: finished(scene, 2), "the worker after it")
     scene.wait(lambda: bool(scene.runs("NothingNew")), "the schedule after that")
     return shown("worker killed in the next one, and away", root_of(recipe), scene.runs(), began)
+
+
+def by_hand(scene: Scene, recipe: Path) -> Shown:
+    began, before = time.monotonic(), {run.id for run in scene.runs()}
+
+    def ended() -> list[FlowRun]:
+        return [run for run in scene.runs("Completed", "Failed", "Crashed") if run.id not in before]
+
+    for count, name in enumerate(("export", "verify"), 1):
+        scene.said("prefect", "deployment", "run", f"prefactory-{name}/small")
+        scene.wait(partial(lambda count: len(ended()) == count, count), name)
+    return shown("export and verify, started by hand", root_of(recipe), ended(), began)
+
+
+def overlapped(folder: Path, engine: FakeEngine, cron: str) -> Shown:
+    """The first run is answered so slowly that the second one finds it at work."""
+    began, asked = time.monotonic(), len(engine.questions)
+    engine.faults = always(slowly(SLOW))
+    recipe = RecipeWriter(folder, engine.url)({"schedule.overlap": "cancel", "machine.concurrency": 2}, OLD[:2])
+    with prefect_scene(folder) as scene:
+        scene.prefactory("deploy", str(recipe), "--cron", cron)
+        scene.start_worker()
+        scene.wait(lambda: len(engine.questions) > asked, "the first run")
+        scene.wait(lambda: bool(scene.runs("Cancelled")), "the second run, which takes over")
+        engine.faults = no_faults
+        scene.wait(lambda: finished(scene, 1), "the second run's end")
+        return shown("the next schedule cancels a run", root_of(recipe), scene.runs(), began)
 
 
 def real_model(folder: Path) -> Shown:
@@ -167,9 +198,12 @@ def main() -> None:
         with prefect_scene(folder) as scene:
             found.append(server_killed(scene, engine, recipe, cron))
             found.append(worker_killed(scene, engine, write, missed))
+            found.append(by_hand(scene, recipe))
             if options.browser:
                 look(scene, options.browser, options.shots)
-        whole = [RunFolder(root_of(recipe)).root]
+        (cancelled := folder / "cancelled").mkdir()
+        found.append(overlapped(cancelled, engine, cron))
+        whole = [root_of(recipe), root_of(cancelled / "recipe.yaml")]
         if not options.quick:
             (real := folder / "real").mkdir()
             found.append(real_model(real))

@@ -91,8 +91,12 @@ class Scene:
         self.start("worker", "prefect", "worker", "start", "--pool", "prefactory", "--type", "process", "--limit", "4")
 
     def prefactory(self, *words: str) -> str:
+        return self.said("prefactory", *words)
+
+    def said(self, *words: str) -> str:
+        """What a command of this environment printed."""
         ended = subprocess.run(
-            self.command("prefactory", *words),
+            self.command(*words),
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
