@@ -3,6 +3,7 @@
     python -m benchmarks.semi_online                    three rounds of recipes/semi_online.yaml, and four trainings beside them
     python -m benchmarks.semi_online --quick            at toy length, under twenty minutes: it shows that it runs, no more
     python -m benchmarks.semi_online --folder FOLDER    where the runs are made, and gone on with (runs/benchmark-semi_online)
+    python -m benchmarks.semi_online --beside SFT       of the four trainings only these; with no name, none
 
 The held-out prompts are those of data/evaluation, fixed beforehand and never trained on. Beside the rounds stand, each trained
 from the base on the answers and verdicts of round 0:
@@ -228,9 +229,9 @@ class Found:
     story: Document
 
 
-def measure(stand: Stand) -> Found:
+def measure(stand: Stand, wanted: Sequence[str]) -> Found:
     story, rounds = stand.rounds()
-    beside = {one.name: stand.beside(one) for one in BESIDE}
+    beside = {one.name: stand.beside(one) for one in BESIDE if one.name in wanted}
     kept, twins = without_twins([*rounds, *(one for one in beside.values() if one is not None)])
     rows = rows_of(kept, stand.evaluated(kept))
     return Found(rows, twins, [name for name, one in beside.items() if one is None], story)
@@ -255,7 +256,8 @@ def main(options: argparse.Namespace) -> None:
     began, name = time.monotonic(), f"benchmark-semi_online{'-quick' if options.quick else ''}"
     folder = (options.folder or ROOT / "runs" / name).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    found = measure(Stand(folder, recipe_of(folder, quick=options.quick), Console(stderr=True)))
+    stand = Stand(folder, recipe_of(folder, quick=options.quick), Console(stderr=True))
+    found = measure(stand, options.beside)
     results = folder if options.quick else RESULTS
     results.mkdir(exist_ok=True)
     whole = asdict(found) | {"quick": options.quick, "seconds": round(time.monotonic() - began)}
@@ -269,4 +271,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.semi_online", description="What each part is worth.")
     parser.add_argument("--quick", action="store_true", help="toy length, under twenty minutes")
     parser.add_argument("--folder", type=Path, help="where the runs are made, and gone on with")
+    names = [one.name for one in BESIDE]
+    parser.add_argument(
+        "--beside", nargs="*", choices=names, default=names, metavar="NAME", help=f"of {', '.join(names)}; all of them"
+    )
     main(parser.parse_args())
