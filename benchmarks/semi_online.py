@@ -260,7 +260,7 @@ def main(options: argparse.Namespace) -> None:
     found = measure(stand, options.beside)
     results = folder if options.quick else RESULTS
     results.mkdir(exist_ok=True)
-    whole = asdict(found) | {"quick": options.quick, "seconds": round(time.monotonic() - began)}
+    whole = asdict(found) | {"quick": options.quick, "seconds_of_this_start": round(time.monotonic() - began)}
     (results / "semi_online.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     plot(found.rows, results / "semi_online.png")
     show(found)

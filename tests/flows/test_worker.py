@@ -121,7 +121,7 @@ def test_worker_with_other_weights_than_the_run_was_begun_with_does_nothing(
     there = replace(brief, identity={**brief.identity, "models.policy": '"0123456789abcdef0123"'})
     (done,) = done_by_a_worker(there, [Job(0, WHOLE)])
     assert isinstance(done.error, Fixable)
-    assert "policy fake-model: a worker has weights remote:fake-mod, the run was begun with 0123456789abcdef" in str(
+    assert "policy fake-model: a worker has weights remote:fake-mode, the run was begun with 0123456789abcdef" in str(
         done.error
     )
     assert not fake_engine.questions
