@@ -21,7 +21,7 @@ from factory.export_card import card
 from factory.files import temporary_of
 from factory.formats import FORMATS
 from factory.formats.base import Files, Format, Written
-from factory.formats.marked import MarksUse, rows_sql
+from factory.formats.marked import rows_sql
 from factory.ledger.identity import Stage
 from factory.looking import queries
 from factory.looking.figures import Figures, figures
@@ -29,6 +29,7 @@ from factory.run import RunFolder
 from factory.work import MARKS, Work, now
 from schemas.export import ExportFormat
 from schemas.manifest import PartFile, RunManifest
+from schemas.marks import MarksUse
 from schemas.recipe import Recipe
 
 
@@ -122,7 +123,7 @@ def write_format(run: RunFolder, recipe: Recipe, manifest: RunManifest, form: Fo
 
 def _write_splits(run: RunFolder, recipe: Recipe, form: Format, folder: Path) -> Written:
     """A split without rows is left out, since most loaders trip over an empty one."""
-    rows, use = {}, MarksUse(recipe.export.marks)
+    rows, use = {}, recipe.export.marks
     for split, test in (("train", False), ("test", True)):
         path = folder / form.path(split)
         sql = _split_sql(rows_sql(form, use), recipe.export.test_share, test)

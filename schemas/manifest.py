@@ -108,6 +108,7 @@ class Provenance(Document):
     sources: dict[str, str]  # source name -> digest of its content
     detector: str
     weights: str | None = None  # digest of the judges' weights, where the recipe names some
+    marks: str | None = None  # digest of what people say of the pairs, where the recipe heeds it
 
 
 class RunManifest(Document):

@@ -13,6 +13,7 @@ from schemas.engine_arguments import refusal
 from schemas.evaluation import Evaluation
 from schemas.export import Export
 from schemas.grpo import Grpo
+from schemas.marks import MarksUse
 from schemas.schedule import Schedule
 from schemas.section import Section
 from schemas.semi_online import SemiOnline
@@ -197,6 +198,9 @@ class Pairing(Section):
     weights: Path | None = None  # of the judges, as `prefactory judges calibrate` writes them; None: all alike
     rejected: Literal["worst", "hard_negative"] = "worst"  # or the best one that is clearly worse than the chosen
     loop_share: float | None = Field(default=None, gt=0, le=1)  # largest share of the pairs that a loop may make
+    # What people say of the pairs (`prefactory mark`). `exclude` drops what they call flipped or both bad; `flip` exchanges the
+    # sides of a flipped pair where its other answer may be chosen, and drops the rest.
+    marks: MarksUse = MarksUse.UNUSED
 
 
 class Budget(Section):

@@ -21,6 +21,7 @@ from factory.recipes import yaml_tree
 from factory.recipes.recipe_words import explain
 from factory.recipes.yaml_tree import Location, Tree, Unfit
 from schemas.errors import RecipeError
+from schemas.marks import MarksUse
 from schemas.recipe import Recipe
 from schemas.section import Section
 
@@ -98,9 +99,11 @@ def canonical_json(value: JsonValue) -> str:
 def identity(recipe: Recipe) -> dict[str, str]:
     """Dotted field -> canonical JSON, for all that decides the data.
 
-    Of a path only the name counts here: what the file holds is known by a digest of its own.
+    Of a path only the name counts here: what the file holds is known by a digest of its own. A recipe that heeds no marks is
+    the recipe that it was before there were any.
     """
-    return dict(_leaves(recipe, ()))
+    heeded = recipe.pairing.marks is not MarksUse.UNUSED
+    return {field: value for field, value in _leaves(recipe, ()) if heeded or field != "pairing.marks"}
 
 
 def changed_fields(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
