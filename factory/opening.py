@@ -21,7 +21,7 @@ from factory.progress import Progress
 from factory.prompts import source_digests, source_names
 from factory.recipes.recipe_file import stored_recipe, write_recipe
 from factory.run import RunFolder, refuse_drift, run_folder
-from factory.serving.engines import digest_of, model_refs
+from factory.serving.engines import digest_of, model_refs, prices_of
 from factory.work import Work, now
 from judges.base import Judge
 from judges.registry import confirming, find_verifier, seated
@@ -126,6 +126,8 @@ def open_run(
         write_recipe(recipe, run.recipe_path)
     if before is None or before.identity != identity:
         run.write_manifest(_manifest(recipe, identity, made_from, before))
+    elif before.prices != prices_of(recipe):
+        run.write_manifest(before.model_copy(update={"prices": prices_of(recipe)}))
     return Opened(work, judges, bench)
 
 
@@ -183,4 +185,5 @@ def _manifest(
         pairs=0,
         dropped={},
         seconds=before.seconds if before else {},
+        prices=prices_of(recipe),
     )

@@ -178,7 +178,7 @@ def status(
     show.show_figures(console, counted, max_tokens)
     show.show_rounds(console, rounds)
     show.show_seconds(console, manifest)
-    show.show_spent(console, spent)
+    show.show_spent(console, spent, spent.money if manifest.prices else None)
 
 
 app.command()(query)

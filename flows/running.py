@@ -87,8 +87,9 @@ def _refuse_alone(recipe: Recipe) -> None:
             raise Fixable(
                 f"machine.cluster: {name} {model.model}: workers ask servers that run already; name them as `urls`"
             )
-    if recipe.budget.max_requests is not None or recipe.budget.max_tokens_total is not None:
+    budget = recipe.budget
+    if any(most is not None for most in (budget.max_requests, budget.max_tokens_total, budget.max_cost)):
         raise Fixable(
-            "machine.cluster: budget.max_requests and budget.max_tokens_total are kept by one process, which a cluster's "
-            "workers do not ask; leave them out, or set budget.max_hours"
+            "machine.cluster: budget.max_requests, budget.max_tokens_total and budget.max_cost are kept by one process, "
+            "which a cluster's workers do not ask; leave them out, or set budget.max_hours"
         )

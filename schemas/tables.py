@@ -248,10 +248,20 @@ HUMAN = pa.schema(
     ]
 )
 
+PRICES = pa.schema(
+    [
+        _column("round", pa.int64(), "the round that was paid for"),
+        _column("role", TEXT, "`policy`, or the judge's name"),
+        _column("prompt", pa.float64(), "for a million tokens read, in the currency of the recipe's `budget.prices`"),
+        _column("completion", pa.float64(), "for a million tokens written"),
+    ]
+)
+
 OF_ROUNDS: dict[str, pa.Schema] = {
     "rounds": ROUNDS,
     "lineage": LINEAGE,
     "human": HUMAN,
+    "prices": PRICES,
 }  # beside the tables, over them and the run's documents
 
 SCHEMAS: dict[Table, pa.Schema] = {

@@ -6,9 +6,10 @@ on itself, so that they cannot say something else than the run does.
 
 from factory.looking.sql import empty_columns, literal
 from factory.run import RunFolder
-from schemas.tables import ROUNDS
+from schemas.tables import PRICES, ROUNDS
 
 _OUTCOME = "STRUCT(round BIGINT, reference VARCHAR, trained VARCHAR, promoted VARCHAR)[]"
+_PRICES = "{prices: 'MAP(VARCHAR, STRUCT(prompt DOUBLE, completion DOUBLE))'}"
 _MODELS = "{provenance: 'STRUCT(models MAP(VARCHAR, VARCHAR))'}"
 
 LINEAGE_SELECT = """
@@ -38,6 +39,25 @@ def _models(run: RunFolder) -> str:
     path = literal(str(run.manifest_path.resolve()))
     return (
         f"SELECT {run.round}::BIGINT AS round, provenance.models AS models FROM read_json({path}, columns = {_MODELS})"
+    )
+
+
+def prices_select(run: RunFolder) -> str:
+    """A row for each role that has a price in a round."""
+    manifests = [each for each in run.rounds() if each.manifest_path.exists()]
+    if not manifests:
+        return f"SELECT {empty_columns(PRICES)} WHERE false"
+    each = " UNION ALL ".join(_prices(one) for one in manifests)
+    return (
+        f"SELECT round, one.key AS role, one.value.prompt AS prompt, one.value.completion AS completion FROM ({each})"
+    )
+
+
+def _prices(run: RunFolder) -> str:
+    path = literal(str(run.manifest_path.resolve()))
+    return (
+        f"SELECT {run.round}::BIGINT AS round, unnest(map_entries(prices)) AS one "
+        f"FROM read_json({path}, columns = {_PRICES})"
     )
 
 

@@ -21,6 +21,7 @@ from factory.rollouts import slots
 from factory.run import RunFolder
 from schemas.errors import Fixable, SchemaError
 from schemas.manifest import Live, ServerNow, Spent, StageRecord
+from schemas.price import money_text
 from schemas.recipe import Recipe
 
 OLD = 10.0  # seconds after which what a process said of its servers is no longer so
@@ -59,6 +60,7 @@ class Pulse:
     loops: Rate | None
     outcome: Tally
     servers: tuple[ServerNow, ...]
+    cost: float | None = None  # so far; None where nothing of it has a price
 
     @property
     def finished(self) -> bool:
@@ -104,6 +106,7 @@ class Watch:
             loops=self._loops(run, prompts),
             outcome=self._tally(run, prompts),
             servers=tuple(self._servers(run)),
+            cost=spent.money if run.known().prices else None,
         )
 
     def _last_round(self) -> RunFolder:
@@ -218,6 +221,8 @@ def _left(seconds: float | None) -> str:
 
 def _speed_line(pulse: Pulse) -> str:
     said = f"{pulse.spent.requests:,} requests and {pulse.spent.tokens:,} tokens so far"
+    if pulse.cost is not None:
+        said += f", at a cost of {money_text(pulse.cost)}"
     if pulse.speed is not None and pulse.speed.requests > 0:
         one = pulse.speed
         said += f"; {one.written:,.0f} tokens/s written, {one.read:,.0f} read, {one.requests:,.1f} requests/s"

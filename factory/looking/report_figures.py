@@ -108,6 +108,7 @@ class StageCost:
     requests: int
     read: int | None
     written: int | None
+    money: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ _MEDIANS = """
 SELECT coalesce(cause, 'all'), side, median(size) FROM sides GROUP BY GROUPING SETS ((cause, side), (side)) ORDER BY ALL
 """
 _COST = """
-SELECT stage, who, sum(requests)::BIGINT, sum(prompt_tokens)::BIGINT, sum(completion_tokens)::BIGINT
+SELECT stage, who, sum(requests)::BIGINT, sum(prompt_tokens)::BIGINT, sum(completion_tokens)::BIGINT, sum(money)
 FROM cost GROUP BY stage, who ORDER BY min(round), stage, who
 """
 # Chosen by narrow columns first: to join the texts would hold those of the whole run in memory.

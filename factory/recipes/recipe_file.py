@@ -50,8 +50,18 @@ def read_recipe(path: Path) -> Recipe:
     Paths in the recipe start from its own folder, `machine.runs` from the working folder.
     """
     recipe = _parsed(path, _Names(path.parent.resolve()).settle)
+    _refuse_prices_of_others(recipe, path)
     runs = _absolute(Path.cwd(), str(recipe.machine.runs))
     return recipe.model_copy(update={"machine": recipe.machine.model_copy(update={"runs": runs})})
+
+
+def _refuse_prices_of_others(recipe: Recipe, path: Path) -> None:
+    """A name that is no model's would make the run look cheap."""
+    models = {recipe.policy.model} | {seat.model.model for seat in recipe.jury.judges if seat.model is not None}
+    if unknown := sorted(set(recipe.budget.prices) - models):
+        raise RecipeError(
+            f"{path}: budget.prices.{unknown[0]}: is no model of this recipe; they are {', '.join(sorted(models))}"
+        )
 
 
 def stored_recipe(path: Path) -> Recipe:
