@@ -206,6 +206,29 @@ ORDER BY cause
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a dataset's card draws of one round."""
+
+    figures: Figures
+    loops: Mapping[Cut, tuple[Rate, ...]]
+    margins: tuple[Bin, ...]
+    lengths: Lengths
+
+
+def shape_of(run: RunFolder) -> Shape:
+    """Raises Fixable where its tables cannot be read."""
+
+    def ask(sql: str) -> queries.Answer:
+        return queries.ask(run.root, sql, round_=run.round)
+
+    return Shape(figures(run.root, run.round), rates(ask(_CUBE).rows), _margins(ask), _lengths(ask))
+
+
+def _margins(ask: Ask) -> tuple[Bin, ...]:
+    return tuple(Bin(*row) for row in ask(_MARGINS).rows)  # type: ignore[arg-type]  # as selected
+
+
 def run_report(root: Path) -> RunReport:
     """Raises Fixable where the folder is no run, or its tables cannot be read."""
     run = RunFolder(root)
@@ -223,7 +246,7 @@ def run_report(root: Path) -> RunReport:
             trust_round=int(str(trust[0][0])) if trust else None,
             jury=_of_judge(trust, None),
             judges=tuple(_judge(row, trust) for row in ask(_JUDGES).rows),
-            margins=tuple(Bin(*row) for row in ask(_MARGINS).rows),  # type: ignore[arg-type]  # as selected
+            margins=_margins(ask),
             median_margins={str(cause): float(str(value)) for cause, value in ask(_MEDIAN_MARGINS).rows},
             lengths=lengths,
             stages=tuple(StageCost(*row) for row in ask(_COST).rows),  # type: ignore[arg-type]  # as selected
