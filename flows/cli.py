@@ -37,7 +37,7 @@ from flows.loops import loops
 from flows.mark import mark
 from flows.planning import foresee
 from flows.pushing import one_format, push_export
-from flows.query import query, sql
+from flows.query import looked_at, query, sql
 from flows.redoing import redo
 from flows.report import report
 from flows.round import gate_of, make_round
@@ -160,7 +160,7 @@ def status(
     """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
     if watching:
         watch(run, Console(stderr=as_json))
-    manifest = RunFolder(run).known()
+    manifest = looked_at(run)
     counted, max_tokens = figures(run), json.loads(manifest.identity["rollouts.max_tokens"])
     rounds = round_figures(RunFolder(run))
     spent = read_spent(RunFolder(run).spent_path)

@@ -7,6 +7,7 @@ import typer
 
 from factory import store
 from factory.run import RunFolder
+from flows.query import looked_at
 
 MEND = "make room or rights there"
 
@@ -21,7 +22,10 @@ def report(
     from factory.looking.report import report_page  # plots are a second to import, and no other verb draws any
     from factory.looking.report_figures import run_report
 
-    reports = [run_report(folder) for folder in (run, beside) if folder is not None]
+    folders = [folder for folder in (run, beside) if folder is not None]
+    for folder in folders:
+        looked_at(folder)
+    reports = [run_report(folder) for folder in folders]
     target = RunFolder(run).report_path(None if beside is None else reports[1].name)
     with store.writing(target, MEND) as unfinished:
         unfinished.write_text(report_page(reports), encoding="utf-8")
