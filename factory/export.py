@@ -25,7 +25,6 @@ from factory.formats.base import Files, Format, Written
 from factory.formats.marked import rows_sql
 from factory.ledger.identity import Stage
 from factory.looking import queries
-from factory.looking.report_figures import shape_of
 from factory.run import RunFolder
 from factory.work import MARKS, Work, now
 from schemas.export import ExportFormat
@@ -77,7 +76,7 @@ def export(work: Work, manifest: RunManifest) -> None:
 
 def described(run: RunFolder) -> Described:
     """What the cards of a round say and show. Raises Fixable."""
-    from factory.looking.card_plots import card_images  # a second to import
+    from factory.looking.card_plots import card_images, shape_of  # a second to import
 
     shape = shape_of(run)
     return Described(shape.figures, card_images(shape))

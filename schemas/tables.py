@@ -257,11 +257,20 @@ PRICES = pa.schema(
     ]
 )
 
+POLICY_TOKENS = pa.schema(
+    [
+        _column("round", pa.int64(), "the round whose answers these are"),
+        _optional("prompt_tokens", pa.int64(), "read by the policy, as its server counted; NULL where it did not"),
+        _optional("completion_tokens", pa.int64(), "written by the policy"),
+    ]
+)
+
 OF_ROUNDS: dict[str, pa.Schema] = {
     "rounds": ROUNDS,
     "lineage": LINEAGE,
     "human": HUMAN,
     "prices": PRICES,
+    "policy_tokens": POLICY_TOKENS,
 }  # beside the tables, over them and the run's documents
 
 SCHEMAS: dict[Table, pa.Schema] = {

@@ -4,12 +4,15 @@ The rule that must not break: each says in words what it shows, and nothing in i
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from factory.looking import queries
+from factory.looking.figures import Figures, figures
 from factory.looking.plots import IMAGE, Plot
-from factory.looking.report_figures import Cut, Shape
+from factory.looking.report_figures import CUBE, Bin, Cut, Lengths, Rate, lengths_of, margins_of, rates
 from factory.looking.report_sections import drawn_lengths, drawn_loops, drawn_margins, drawn_outcomes
+from factory.run import RunFolder
 
 FOLDER = "images"
 _BEFORE_MARKDOWN = re.compile(r"[\\`*_\[\]<>&!]")
@@ -30,6 +33,25 @@ class Image:
         return f"**{self.title}**\n\n![{_BEFORE_MARKDOWN.sub(lambda sign: f'&#{ord(sign[0])};', said)}]({self.path})\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a dataset's card draws of one round."""
+
+    figures: Figures
+    loops: Mapping[Cut, tuple[Rate, ...]]
+    margins: tuple[Bin, ...]
+    lengths: Lengths
+
+
+def shape_of(run: RunFolder) -> Shape:
+    """Raises Fixable where its tables cannot be read."""
+
+    def ask(sql: str) -> queries.Answer:
+        return queries.ask(run.root, sql, round_=run.round)
+
+    return Shape(figures(run.root, run.round), rates(ask(CUBE).rows), margins_of(ask), lengths_of(ask))
+
+
 def card_images(shape: Shape) -> tuple[Image, ...]:
     return tuple(
         Image(f"{FOLDER}/{plot.title.lower().replace(' ', '-')}.png", plot.title, plot.says, plot.png())
@@ -41,7 +63,7 @@ def card_images(shape: Shape) -> tuple[Image, ...]:
 def _drawn(shape: Shape) -> Iterator[Plot | None]:
     yield drawn_outcomes({"": shape.figures}, IMAGE)
     for cut in (Cut.SLOT, Cut.SOURCE):
-        if len(rates := shape.loops[cut]) > 1:
-            yield drawn_loops(cut, {"": rates}, IMAGE)
+        if len(found := shape.loops[cut]) > 1:
+            yield drawn_loops(cut, {"": found}, IMAGE)
     yield drawn_margins({"": shape.margins}, IMAGE)
     yield drawn_lengths(shape.lengths, None, IMAGE)

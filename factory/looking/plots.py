@@ -264,8 +264,10 @@ def _svg(figure: Figure, title: str) -> str:
     """An SVG element, with names of its own for what a page has more than one of."""
     sink = io.StringIO()
     # Words stay words: they can be read out and searched for, and take the page's font.
-    words = {"svg.hashsalt": title, "svg.fonttype": "none", "hatch.linewidth": 0.7}
-    with matplotlib.rc_context(words), warnings.catch_warnings():
+    with (
+        matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "none", "hatch.linewidth": 0.7}),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", UserWarning)  # that its own font lacks a letter: the page's font draws it
         figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = sink.getvalue()

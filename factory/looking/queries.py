@@ -17,7 +17,7 @@ import pyarrow as pa
 from factory import store
 from factory.looking.human import human_select
 from factory.looking.lasting import lasting, written_for
-from factory.looking.lineage import LINEAGE_SELECT, prices_select, rounds_select
+from factory.looking.lineage import LINEAGE_SELECT, policy_tokens_select, prices_select, rounds_select
 from factory.looking.sql import empty_columns, escaped, literal
 from factory.looking.views import VIEWS
 from factory.run import RunFolder
@@ -87,7 +87,7 @@ def views(root: Path, round_: int | None = None) -> list[str]:
     selects["human"] = human_select(RunFolder(root), round_)
     if round_ is None:
         selects |= {"rounds": rounds_select(RunFolder(root)), "lineage": LINEAGE_SELECT}
-        selects |= {"prices": prices_select(RunFolder(root))}
+        selects |= {"prices": prices_select(RunFolder(root)), "policy_tokens": policy_tokens_select(RunFolder(root))}
         selects |= {view.name: view.sql for view in VIEWS}
     return [f"CREATE OR REPLACE VIEW {name} AS {select}" for name, select in selects.items()]
 

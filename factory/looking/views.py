@@ -167,9 +167,10 @@ COST = View(
     },
     """
     WITH counted AS (
-        SELECT round, 'rollouts' AS stage, 'policy' AS role, model AS who, count(*) FILTER (error IS NULL) AS requests,
-               sum(len(prompt_token_ids))::BIGINT AS prompt_tokens, sum(len(token_ids))::BIGINT AS completion_tokens
-        FROM rollouts GROUP BY round, model
+        SELECT r.round, 'rollouts' AS stage, 'policy' AS role, model AS who, count(*) FILTER (error IS NULL) AS requests,
+               coalesce(sum(len(prompt_token_ids)), any_value(t.prompt_tokens))::BIGINT AS prompt_tokens,
+               coalesce(sum(len(token_ids)), any_value(t.completion_tokens))::BIGINT AS completion_tokens
+        FROM rollouts r LEFT JOIN policy_tokens t ON t.round = r.round GROUP BY r.round, model
         UNION ALL
         SELECT round, 'verdicts', judge, judge, sum(calls)::BIGINT, sum(prompt_tokens)::BIGINT, sum(completion_tokens)::BIGINT
         FROM verdicts GROUP BY round, judge HAVING sum(calls) > 0

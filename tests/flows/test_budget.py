@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from factory.client.protocol import Ability
 from factory.client.spending import read_spent
+from factory.ledger.identity import Stage
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from flows.round_page import figure_rows
@@ -258,3 +260,19 @@ def test_prices_that_cannot_be_meant_are_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=said):
         read_recipe(write_recipe(changes))
+
+
+def test_cost_of_a_policy_whose_server_gives_no_token_ids_is_as_the_server_counts(
+    prefactory: Command, write_recipe: RecipeWriter
+) -> None:
+    with FakeEngine(abilities=frozenset(Ability) - {Ability.TOKEN_IDS}) as engine:
+        path = write_recipe({"budget.prices": PRICES, "policy.urls": [engine.url]})
+        root, _ = make(path, Stage.ROLLOUTS)
+
+    asked = prefactory("query", root, "SELECT prompt_tokens, completion_tokens, money FROM cost", "--format", "csv").out
+    read, written, money = asked.split()[1].split(",")
+    found = spent(path)
+    assert (int(read), int(written)) == (found.prompt_tokens, found.completion_tokens)
+    assert float(money) == pytest.approx(found.money)
+    ids = prefactory("query", root, "SELECT count(token_ids) FROM rollouts", "--format", "csv").out.split()[1]
+    assert ids == "0"
