@@ -169,7 +169,7 @@ def status(
             "pairs": counted.pairs,
             "tokens_saved_at_most": counted.loops.saved(max_tokens),
             "seconds": manifest.seconds,
-            "spent": spent.model_dump(),
+            "spent": spent.model_dump() | {"money": spent.money if manifest.prices else None},
             "rounds": [asdict(one) for one in rounds],
         }
         print(json.dumps(asdict(counted) | more))

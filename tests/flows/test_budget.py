@@ -1,5 +1,6 @@
 """What a recipe's budget lets out, to the last request, and how a run goes on with a larger one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -238,6 +239,7 @@ def test_prices_that_come_later_are_no_other_recipe_and_tell_what_was_answered_b
 ) -> None:
     root, _ = make(write_recipe())
     assert "cost of" not in prefactory("status", root).out
+    assert json.loads(prefactory("status", root, "--json").out)["spent"]["money"] is None
     money = "SELECT count(money) AS known, count(*) AS rows FROM cost"
     assert prefactory("query", root, money, "--format", "csv").out.split() == ["known,rows", "0,4"]
 

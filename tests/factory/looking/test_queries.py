@@ -1,5 +1,6 @@
 """SQL over a run's tables: the catalog opens anywhere, and a question can only look."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_catalog_opens_in_a_plain_client_from_anywhere(
     assert cause == [("jury",)]
 
 
-def asked_of(catalog: Path, *statements: str) -> list[object]:
+def asked_of(catalog: Path, *statements: str) -> Sequence[object]:
     """By a program that knows nothing of us."""
     with duckdb.connect(str(catalog), read_only=True) as client:
         return [client.execute(sql).fetchall() for sql in statements][-1:]
