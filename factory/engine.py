@@ -26,6 +26,7 @@ from factory.client.transport import Busy, CutOff, Link, ServerFault, Unreached
 from factory.client.window import FeltWindow, Load, ToldWindow
 from schemas.chat import Completion, Request
 from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, Transient
+from schemas.price import Price
 
 TRIES = 6  # of a request that meets faults
 PATIENCE = 900.0  # seconds that a request waits for servers which ask to be left alone
@@ -133,6 +134,7 @@ class Engine:
     look: Sleep = asyncio.sleep  # between two looks at a server's load
     say: Callable[[str], None] = lambda _: None
     gate: Gate = field(default_factory=Gate)
+    price: Price | None = None  # None: its tokens are not paid for, or not known to be
     line: Line = field(init=False)
     sent: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
@@ -206,7 +208,7 @@ class Engine:
             self._pool.release(replica)
 
     async def _answer(self, replica: Replica, request: Request, course: _Course) -> Completion:
-        async with self.gate.through(request) as settle:
+        async with self.gate.through(request, self.price) as settle:
             self.sent += 1
             began = self.clock()
             content = await self.client.post(self.wire.address(replica.url, request), self.wire.body(request))

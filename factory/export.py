@@ -1,6 +1,7 @@
 """The pairs as datasets that trainers load: one folder for each format, with a card.
 
     <root>/export/<format>/README.md            the card; its header tells `load_dataset` where the splits are
+    <root>/export/<format>/images/                  its plots
     <root>/export/<format>/data/<split>.parquet     for `datasets.load_dataset(folder)`
     <root>/export/<format>/dataset_dict.json, <split>/   for `datasets.load_from_disk(folder)`
     <root>/export/<format>/<split>.jsonl            in the formats of trainers that read JSON, in the place of these
@@ -17,18 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory import store
-from factory.export_card import card
+from factory.export_card import Described, card
 from factory.files import temporary_of
 from factory.formats import FORMATS
 from factory.formats.base import Files, Format, Written
-from factory.formats.marked import MarksUse, rows_sql
+from factory.formats.marked import rows_sql
 from factory.ledger.identity import Stage
 from factory.looking import queries
-from factory.looking.figures import Figures, figures
 from factory.run import RunFolder
 from factory.work import MARKS, Work, now
 from schemas.export import ExportFormat
 from schemas.manifest import PartFile, RunManifest
+from schemas.marks import MarksUse
 from schemas.recipe import Recipe
 
 
@@ -65,11 +66,20 @@ def export(work: Work, manifest: RunManifest) -> None:
     }
     for name in (name for name in ExportFormat if name in there):
         notes |= _left_out_notes(name, left_out_of(before.notes, name) if before else {})
+    known = described(work.run) if todo else None
     for name in (name for name in ExportFormat if name in todo):
-        made = write_format(work.run, work.recipe, manifest, FORMATS[name])
+        made = write_format(work.run, work.recipe, manifest, FORMATS[name], known)
         files += made.outputs
         notes |= _left_out_notes(name, made.left_out)
     work.close(Stage.EXPORT, 0, began, files, notes=notes)
+
+
+def described(run: RunFolder) -> Described:
+    """What the cards of a round say and show. Raises Fixable."""
+    from factory.looking.card_plots import card_images, shape_of  # a second to import
+
+    shape = shape_of(run)
+    return Described(shape.figures, card_images(shape))
 
 
 def written_formats(notes: Mapping[str, float | str]) -> list[ExportFormat]:
@@ -98,16 +108,20 @@ def is_of(run: RunFolder, part: PartFile, name: str) -> bool:
     return (run.root / part.path).is_relative_to(run.export_path(name))
 
 
-def write_format(run: RunFolder, recipe: Recipe, manifest: RunManifest, form: Format) -> Exported:
-    """Write one format; an older folder is replaced only when the new one is whole. Raises StorageError."""
-    counted = figures(run.root, run.round)
+def write_format(
+    run: RunFolder, recipe: Recipe, manifest: RunManifest, form: Format, known: Described | None = None
+) -> Exported:
+    """Write one format; an older folder is replaced only when the new one is whole. Raises StorageError.
+
+    `known`: what the card says of the round, where that was found out already.
+    """
     target = run.export_path(form.name)
     building = temporary_of(target)
     shutil.rmtree(building, ignore_errors=True)
     try:
         written = _write_splits(run, recipe, form, building)
         if written.rows:
-            _write_beside(recipe, manifest, counted, form, written, building)
+            _write_beside(recipe, manifest, known or described(run), form, written, building)
         shutil.rmtree(target, ignore_errors=True)
         if written.rows:
             building.replace(target)
@@ -122,7 +136,7 @@ def write_format(run: RunFolder, recipe: Recipe, manifest: RunManifest, form: Fo
 
 def _write_splits(run: RunFolder, recipe: Recipe, form: Format, folder: Path) -> Written:
     """A split without rows is left out, since most loaders trip over an empty one."""
-    rows, use = {}, MarksUse(recipe.export.marks)
+    rows, use = {}, recipe.export.marks
     for split, test in (("train", False), ("test", True)):
         path = folder / form.path(split)
         sql = _split_sql(rows_sql(form, use), recipe.export.test_share, test)
@@ -154,9 +168,13 @@ def _left_out(run: RunFolder, form: Format, use: MarksUse) -> dict[str, int]:
 
 
 def _write_beside(
-    recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, written: Written, folder: Path
+    recipe: Recipe, manifest: RunManifest, known: Described, form: Format, written: Written, folder: Path
 ) -> None:
-    texts = {"README.md": card(recipe, manifest, counted, form, written), **form.beside(written)}
+    for image in known.images:
+        path = folder / image.path
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(image.png)
+    texts = {"README.md": card(recipe, manifest, known, form, written), **form.beside(written)}
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     if form.files is Files.PARQUET:

@@ -4,7 +4,9 @@ The rule that must not break: it is made to be passed on, so that nothing in it 
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,11 +14,31 @@ from factory.formats.base import Format, Written
 from factory.formats.marked import reason_in_words
 from factory.looking.figures import Figures
 from factory.prompts import source_names
+from factory.run import versions
 from schemas.manifest import RunManifest
 from schemas.recipe import ModelRef, Recipe
 
+if TYPE_CHECKING:
+    from factory.looking.card_plots import Image  # a second to import
 
-def card(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, written: Written) -> str:
+
+_ASKED = {"urls", "api_key_env"}
+_KEPT_BACK: dict[str, Any] = {
+    **dict.fromkeys(("machine", "budget", "schedule", "grpo"), True),
+    "policy": _ASKED,
+    "jury": {"judges": {"__all__": {"model": _ASKED}}},
+}  # Any: pydantic's own form of what to leave out
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What was found out about a round for its cards."""
+
+    figures: Figures
+    images: tuple["Image", ...] = ()
+
+
+def card(recipe: Recipe, manifest: RunManifest, known: Described, form: Format, written: Written) -> str:
     header = {
         "pretty_name": f"{recipe.name} preference pairs",
         "tags": ["preference", "prefactory", form.name.value],
@@ -31,7 +53,7 @@ def card(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, 
         ],
     }
     front = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n" + "\n".join(_body(recipe, manifest, counted, form, written))
+    return f"---\n{front}---\n" + "\n".join(_body(recipe, manifest, known, form, written))
 
 
 def _licence(recipe: Recipe) -> dict[str, object]:
@@ -55,7 +77,8 @@ def size_category(rows: int) -> str:
     return "n>1M"
 
 
-def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format, written: Written) -> list[str]:
+def _body(recipe: Recipe, manifest: RunManifest, known: Described, form: Format, written: Written) -> list[str]:
+    counted = known.figures
     dropped = ", ".join(f"{reason} {count}" for reason, count in counted.dropped.items()) or "none"
     causes = ", ".join(f"{cause} {count}" for cause, count in counted.causes.items())
     judges = ", ".join(f"{seat.seat} ({_model(seat.model or recipe.policy)})" for seat in recipe.jury.judges)
@@ -70,6 +93,7 @@ def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format,
         *_left_out_lines(form, written.left_out),
         *_loop_lines(recipe, counted),
         f"- judges: {judges}; verifiers: {', '.join(recipe.jury.verifiers) or 'none'}\n",
+        *(image.markdown for image in known.images),
         "## Sources and licences\n",
         "The prompts come from these; the answers are the policy's, whose own licence may say what they may be used for.\n",
         *(f"- {line}" for line in _source_lines(recipe)),
@@ -80,13 +104,42 @@ def _body(recipe: Recipe, manifest: RunManifest, counted: Figures, form: Format,
         f"For {form.what}.\n",
         f"{form.use}\n",
         "## How it was made, and how to make it again\n",
-        f"`prefactory run recipe.yaml` with the recipe below. Weights: {_digests(manifest)}; detector version "
-        f"{manifest.provenance.detector}.\n",
+        f"`prefactory run recipe.yaml` (prefactory {versions()['prefactory']}) with the recipe below asks for the same; an "
+        "engine may round otherwise on another machine, and then some answers differ.\n",
+        *_made_from(manifest),
         f"```yaml\n{shared_form(recipe)}```\n",
         "## Limits\n",
-        "A jury of language models has the tastes and blind spots of its judges; a small judge's opinion is close to "
-        "chance. Loop rates hold for the stated cap only: a longer one shows more loops.",
+        "- A jury of language models has the tastes and blind spots of its judges; a small judge's opinion is close to chance.",
+        *_jury_lines(counted),
+        "- Loop rates hold for the stated cap only: a longer one shows more loops.",
+        f"- Prompts that stand in evaluation sets were {'' if recipe.prompts.decontaminate else 'not '}looked for.",
+        "- Nobody has read all of it: an answer, a chosen one too, may be wrong, harmful, or repeat what its model was "
+        "trained on.",
     ]
+
+
+def _jury_lines(counted: Figures) -> Iterator[str]:
+    """What this run found out about its own jury."""
+    if (trust := counted.trust) is None:
+        return
+    said = [] if trust.n_eff is None else [f"its {trust.judges} judges are worth {trust.n_eff:.1f} independent ones"]
+    said += [] if trust.alpha is None else [f"Krippendorff's alpha within a prompt is {trust.alpha:.2f}"]
+    said += [
+        f"`{judge}` set {rate:.0%} of planted bad answers below the original (95%: {low:.0%} to {high:.0%})"
+        for judge, (rate, low, high, _) in trust.planted.items()
+    ]
+    if said:
+        yield f"- By this run's own measure {'; '.join(said)}."
+
+
+def _made_from(manifest: RunManifest) -> Iterator[str]:
+    """Digests, shortened."""
+    known = manifest.provenance
+    for what, digests in (("weights", known.models), ("rubrics", known.rubrics), ("prompts", known.sources)):
+        if digests:
+            named = ", ".join(f"{_called(name)} `{digest[:16]}`" for name, digest in digests.items())
+            yield f"- {what}: {named}"
+    yield f"- loop detector: version {known.detector}\n"
 
 
 def _left_out_lines(form: Format, left_out: Mapping[str, int]) -> Iterator[str]:
@@ -115,18 +168,9 @@ def _loop_lines(recipe: Recipe, counted: Figures) -> list[str]:
     return lines
 
 
-def _digests(manifest: RunManifest) -> str:
-    return ", ".join(f"{name} `{digest[:16]}`" for name, digest in manifest.provenance.models.items())
-
-
 def shared_form(recipe: Recipe) -> str:
     """The recipe as YAML for strangers: no folders, addresses, or names of keys, and nothing that only says how it ran."""
-    ref = {"urls", "api_key_env"}
-    shown = recipe.model_dump(
-        mode="json",
-        exclude_none=True,
-        exclude={"machine": True, "grpo": True, "policy": ref, "jury": {"judges": {"__all__": {"model": ref}}}},
-    )
+    shown = recipe.model_dump(mode="json", exclude_none=True, exclude=_KEPT_BACK)
     prompts = shown["prompts"]
     for source in prompts["sources"]:
         if "path" in source:

@@ -1,6 +1,7 @@
 """Puts an export on the Hugging Face hub as a dataset repository, and brings it up to date when more rounds are there.
 
     README.md          the card, over all rounds
+    images/…           its plots
     data/…             round 0, as it lies in export/<format>
     round-1/…          later rounds
     prefactory.json    which files of the repository a push has made, by content
@@ -33,7 +34,7 @@ from schemas.errors import Fixable, HubUnavailable, StorageError
 if TYPE_CHECKING:
     from huggingface_hub import HfApi  # half a second to import
 
-CARD, OURS = "README.md", "prefactory.json"
+CARD, IMAGES, OURS = "README.md", "images", "prefactory.json"
 HUBS_OWN = frozenset({".gitattributes"})
 DECIDED = ("configs", "size_categories")  # of the card's header: what follows from the data
 
@@ -106,7 +107,9 @@ def card_of_rounds(cards: Mapping[str, str], rows: int) -> str:
     from huggingface_hub import DatasetCard
 
     read = {folder: DatasetCard(text) for folder, text in cards.items()}
-    whole = list(read.values())[-1]
+    newest, whole = list(read.items())[-1]
+    if newest:
+        whole.text = whole.text.replace(f"]({IMAGES}/", f"]({newest}/{IMAGES}/")
     paths: dict[str, list[str]] = {}
     for folder, card in read.items():
         for config in card.data["configs"]:
@@ -168,7 +171,7 @@ def _shared(folder: Path, form: Format) -> Iterator[Path]:
     """Without the copy for `load_from_disk`, which the Hub has no use for."""
     for path in sorted(folder.rglob("*")):
         top = path.relative_to(folder).parts[0]
-        if path.is_file() and (form.files is not Files.PARQUET or top in (CARD, "data")):
+        if path.is_file() and (form.files is not Files.PARQUET or top in (CARD, IMAGES, "data")):
             yield path
 
 

@@ -13,13 +13,15 @@ import platformdirs
 
 from factory.judging.deciding import Bench
 from factory.judging.gold import read_weights
+from factory.judging.heeding import Marks
+from factory.ledger.heeded_marks import heeded_marks
 from factory.ledger.identity import Stage, drift, full_identity, provenance
 from factory.ledger.rounds import next_round, refuse_other_recipe, sources_taken
 from factory.progress import Progress
 from factory.prompts import source_digests, source_names
 from factory.recipes.recipe_file import stored_recipe, write_recipe
 from factory.run import RunFolder, refuse_drift, run_folder
-from factory.serving.engines import digest_of, model_refs
+from factory.serving.engines import digest_of, model_refs, prices_of
 from factory.work import Work, now
 from judges.base import Judge
 from judges.registry import confirming, find_verifier, seated
@@ -58,7 +60,7 @@ def check_licences(recipe: Recipe) -> None:
         raise RecipeError(f"export.licences.{unknown[0]}: is no source of this recipe; they are {', '.join(names)}")
 
 
-def bench_of(recipe: Recipe) -> tuple[Bench, str | None]:
+def bench_of(recipe: Recipe, marks: Marks) -> tuple[Bench, str | None]:
     """What decisions rest on, and the digest of the weights. Raises RecipeError."""
     pairing, jury = recipe.pairing, recipe.jury
     if pairing.aggregation == "gold_log_odds" and pairing.weights is None:
@@ -67,7 +69,7 @@ def bench_of(recipe: Recipe) -> tuple[Bench, str | None]:
         )
     weights, digest = read_weights(pairing.weights, jury.seats) if pairing.weights else ({}, None)
     pairwise = {ref.seat: confirming(ref, rubric_of(ref)) for ref in jury.judges} if jury.confirm else {}
-    return Bench(weights, {seat: judge for seat, judge in pairwise.items() if judge is not None}), digest
+    return Bench(weights, {seat: judge for seat, judge in pairwise.items() if judge is not None}, marks), digest
 
 
 def rubric_of(ref: JudgeRef) -> str | None:
@@ -105,15 +107,16 @@ def open_run(
     """
     judges = jury_of(recipe)
     check_licences(recipe)
-    bench, weights = bench_of(recipe)
     run = RunFolder(run_folder(recipe), round_)
+    before = _readable_manifest(run, progress)
+    marks, said = heeded_marks(run, recipe, before)
+    bench, weights = bench_of(recipe, marks)
     models = {role: digest_of(ref, cache_folder(), progress) for role, ref in model_refs(recipe).items()}
     rubrics = {name: judge.digest for name, judge in judges.items()}
     rubrics |= {f"{name}.pairwise": judge.digest for name, judge in bench.confirming.items()}
-    made_from = provenance(models, rubrics, sources or source_digests(recipe.prompts), weights)
+    made_from = provenance(models, rubrics, sources or source_digests(recipe.prompts), weights, said)
     identity = full_identity(recipe, made_from)
     work = Work(run, recipe, identity, progress)
-    before = _readable_manifest(run, progress)
     refuse_other_recipe(run, identity)
     if before is None:
         _refuse_strangers(work)
@@ -123,6 +126,8 @@ def open_run(
         write_recipe(recipe, run.recipe_path)
     if before is None or before.identity != identity:
         run.write_manifest(_manifest(recipe, identity, made_from, before))
+    elif before.prices != prices_of(recipe):
+        run.write_manifest(before.model_copy(update={"prices": prices_of(recipe)}))
     return Opened(work, judges, bench)
 
 
@@ -180,4 +185,5 @@ def _manifest(
         pairs=0,
         dropped={},
         seconds=before.seconds if before else {},
+        prices=prices_of(recipe),
     )

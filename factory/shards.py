@@ -6,7 +6,7 @@ journal. None knows who calls it, in which order, or whether a scheduler stands 
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -40,7 +40,7 @@ from schemas.rows import Canary, Loop, Prompt, Reasked, Verdict
 from schemas.tables import Table
 
 CHECK_SECONDS = 20.0  # of CPU, for one verifier on one answer
-COST = "cost."  # how these notes of the verdicts' records begin
+COST = "cost."  # how these notes of the records of rollouts and verdicts begin
 LOT = "least_lot."  # how these notes of the prompts' record begin
 Free = Callable[[], None]
 
@@ -109,7 +109,7 @@ async def write_rollouts(work: Work, shard: int, policy: Policy, free: Free = _n
     part = work.run.write_part(Table.ROLLOUTS, shard, list(rows))
     judged = sum(len(candidates(case.rollouts).judged) for case in cases(prompts, rows))
     notes: dict[str, float] = {"hard_loops": sum(row.loop is Loop.HARD for row in rows), "to_judge": judged}
-    notes |= desk.attempts(one.rollout_id for one in planned)
+    notes |= desk.attempts(one.rollout_id for one in planned) | policy_tokens(desk.journal.kept.values())
     return work.close(Stage.ROLLOUTS, shard, began, [part], requests=desk.sent, notes=notes)
 
 
@@ -215,6 +215,19 @@ def cost_notes(kept: Mapping[str, Completion], court: Court) -> dict[str, float]
                 key = f"{COST}{judge}.{name}"
                 notes[key] = round(notes.get(key, 0.0) + value, 4)
     return notes
+
+
+def policy_tokens(replies: Collection[Completion]) -> dict[str, float]:
+    """What the policy read and wrote in a shard, where the server counted it in every reply: not each one gives token ids."""
+    counted = {
+        "prompt_tokens": [reply.prompt_tokens for reply in replies],
+        "completion_tokens": [reply.completion_tokens for reply in replies],
+    }
+    return {
+        f"{COST}{name}": float(sum(known))
+        for name, values in counted.items()
+        if len(known := [value for value in values if value is not None]) == len(values) > 0
+    }
 
 
 def asked_judge(request_id: str, court: Court) -> str:

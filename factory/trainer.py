@@ -26,9 +26,8 @@ from factory.training.token_pairs import digest_of, read_token_pairs
 from factory.training_process import training_environment, training_process
 from schemas.errors import DriftError, Halted, Stopped, TrainerEnded
 from schemas.train import Train
-from schemas.training import RESULT, TrainingPlan, TrainingResult
+from schemas.training import PLAN, RESULT, TrainingPlan, TrainingResult
 
-PLAN = "plan.json"
 CHECKPOINT = "checkpoint"
 TRIPPED = 2  # the trainer's exit code for it
 _SHOWN = 4  # changed fields that an error names

@@ -20,6 +20,7 @@ from factory.progress import Progress
 from factory.run import RunFolder, versions
 from schemas.errors import Fixable, SchemaError
 from schemas.manifest import PartFile, StageRecord
+from schemas.marks import MarksUse
 from schemas.recipe import Recipe
 from schemas.rows import Prompt, Rollout
 
@@ -147,7 +148,7 @@ class Work:
             "test_share": export.test_share,
             "licences": json.dumps(export.licences, sort_keys=True),
         }
-        if export.marks != "unused":
+        if export.marks is not MarksUse.UNUSED:
             found[MARKS] = f"{export.marks} {digest_of_marks(standing_marks(self.run).values())}"
         return found
 

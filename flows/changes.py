@@ -12,7 +12,7 @@ from schemas.recipe import Recipe
 from schemas.schedule import Overlap
 
 SECTIONS = {
-    "budget": ("max_requests", "max_tokens_total", "max_hours"),
+    "budget": ("max_requests", "max_tokens_total", "max_hours", "max_cost"),
     "machine": ("concurrency", "shards_in_flight", "shard_size"),
     "schedule": ("prompts", "least_prompts", "overlap", "failed_shards"),
     "export": ("formats",),
@@ -37,6 +37,7 @@ class Changes(BaseModel):
     max_requests: int | None = Field(None, ge=0, description="budget.max_requests, over all runs of the folder")
     max_tokens_total: int | None = Field(None, ge=0, description="budget.max_tokens_total, over all runs of the folder")
     max_hours: float | None = Field(None, ge=0, description="budget.max_hours, over all runs of the folder")
+    max_cost: float | None = Field(None, ge=0, description="budget.max_cost, over all runs of the folder")
     concurrency: int | None = Field(None, ge=1, description="machine.concurrency: requests in flight for each server")
     shards_in_flight: int | None = Field(None, ge=1, description="machine.shards_in_flight")
     shard_size: int | None = Field(None, ge=1, description="machine.shard_size: prompts in a shard of a new round")

@@ -37,7 +37,7 @@ from flows.loops import loops
 from flows.mark import mark
 from flows.planning import foresee
 from flows.pushing import one_format, push_export
-from flows.query import query, sql
+from flows.query import looked_at, query, sql
 from flows.redoing import redo
 from flows.report import report
 from flows.round import gate_of, make_round
@@ -160,7 +160,7 @@ def status(
     """What a run came to: loop rates, verdicts, pairs and drops with reasons."""
     if watching:
         watch(run, Console(stderr=as_json))
-    manifest = RunFolder(run).known()
+    manifest = looked_at(run)
     counted, max_tokens = figures(run), json.loads(manifest.identity["rollouts.max_tokens"])
     rounds = round_figures(RunFolder(run))
     spent = read_spent(RunFolder(run).spent_path)
@@ -169,7 +169,7 @@ def status(
             "pairs": counted.pairs,
             "tokens_saved_at_most": counted.loops.saved(max_tokens),
             "seconds": manifest.seconds,
-            "spent": spent.model_dump(),
+            "spent": spent.model_dump() | {"money": spent.money if manifest.prices else None},
             "rounds": [asdict(one) for one in rounds],
         }
         print(json.dumps(asdict(counted) | more))
@@ -178,7 +178,7 @@ def status(
     show.show_figures(console, counted, max_tokens)
     show.show_rounds(console, rounds)
     show.show_seconds(console, manifest)
-    show.show_spent(console, spent)
+    show.show_spent(console, spent, spent.money if manifest.prices else None)
 
 
 app.command()(query)

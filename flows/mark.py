@@ -15,10 +15,18 @@ from factory.run import RunFolder
 from factory.work import now
 from schemas.errors import Fixable
 from schemas.marks import HumanMark, Mark
-from schemas.rows import Loop
+from schemas.rows import DropReason, Loop
 
-_PAIR = """
-SELECT prompt_id, chosen_id, rejected_id, loop FROM pairs
+# A pair that lies there, or one that a mark keeps from doing so: it can be marked otherwise.
+_PAIR = f"""
+WITH unpaired AS (
+    SELECT round, prompt_id, chosen_id, rejected_id FROM human
+    SEMI JOIN (FROM dropped WHERE reason IN ('{DropReason.MARKED_FLIPPED}', '{DropReason.MARKED_BOTH_BAD}'))
+    USING (round, prompt_id)
+    QUALIFY row_number() OVER (PARTITION BY round, prompt_id ORDER BY marked_at DESC) = 1
+)
+SELECT prompt_id, chosen_id, rejected_id, loop
+FROM (SELECT round, prompt_id, chosen_id, rejected_id FROM pairs UNION ALL FROM unpaired)
 JOIN (SELECT round, rollout_id AS rejected_id, loop FROM rollouts) USING (round, rejected_id)
 WHERE starts_with(prompt_id, ?) LIMIT 2
 """
@@ -34,7 +42,7 @@ def mark(
 ) -> None:
     """Say of a pair that it is right, flipped (the rejected answer is the better one), or both bad.
 
-    `export.marks` in a recipe makes use of it; `SELECT * FROM human` shows it.
+    `pairing.marks` or `export.marks` in a recipe makes use of it; `SELECT * FROM human` shows it.
     """
     folder = RunFolder(run, round_)
     folder.known()

@@ -22,6 +22,7 @@ from factory.looking import queries
 from factory.run import RunFolder
 from flows import show
 from schemas.errors import Fixable
+from schemas.manifest import RunManifest
 
 MEND = "name another file as --out"
 PROMPT, MORE = "sql> ", "...> "
@@ -35,6 +36,17 @@ class Form(StrEnum):
     PARQUET = "parquet"
 
 
+def looked_at(run: Path) -> RunManifest:
+    """What the run says of itself; its catalog is right again for other programs, wherever the folder lies by now.
+
+    Raises Fixable where there is no run.
+    """
+    folder = RunFolder(run)
+    manifest = folder.known()
+    queries.keep_catalog(folder.catalog_path, folder.root)
+    return manifest
+
+
 def query(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
     sql: Annotated[str, typer.Argument(help='for example "SELECT cause, count(*) FROM pairs GROUP BY ALL"')],
@@ -42,7 +54,7 @@ def query(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="where; else on the terminal")] = None,
 ) -> None:
     """SQL over the tables and views of a run: SHOW TABLES lists them. Read-only."""
-    RunFolder(run).known()
+    looked_at(run)
     if form is Form.PARQUET:
         _parquet(run, sql, out)
         return
@@ -58,7 +70,7 @@ def query(
 
 def sql(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")]) -> None:
     """A shell for question after question: statements end with a semicolon. Read-only."""
-    RunFolder(run).known()
+    looked_at(run)
     console, asked_by_hand = Console(), sys.stdin.isatty()
     if asked_by_hand:
         import readline  # noqa: F401  # its import gives `input` a history and arrow keys

@@ -8,6 +8,7 @@ import typer
 
 from factory import store
 from factory.run import RunFolder
+from flows.query import looked_at
 
 MEND = "make room or rights there"
 
@@ -27,6 +28,8 @@ def write_report(runs: Sequence[Path]) -> Path:
     from factory.looking.report import report_page  # plots are a second to import, and no other verb draws any
     from factory.looking.report_figures import run_report
 
+    for folder in runs:
+        looked_at(folder)
     reports = [run_report(folder) for folder in runs]
     target = RunFolder(runs[0]).report_path(*(other.name for other in reports[1:]))
     with store.writing(target, MEND) as unfinished:

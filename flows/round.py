@@ -65,6 +65,7 @@ class Round:
     async def go(self, last: Stage) -> RunManifest:
         """Every stage up to and including `last`. Raises Fixable, Transient or Halted; what is finished stays."""
         judged = last not in (Stage.PROMPTS, Stage.ROLLOUTS)
+        queries.keep_catalog(self.work.run.catalog_path, self.work.run.root)  # for whoever looks on
         try:
             await self._prompts()
             if judged and self.work.pending(Stage.VERDICTS):

@@ -6,6 +6,7 @@ from factory.client.spending import read_spent
 from factory.looking import queries
 from factory.looking.figures import Figures, figures
 from factory.run import RunFolder
+from schemas.price import money_text
 
 Row = Mapping[str, object]
 
@@ -49,9 +50,13 @@ def _trust(counted: Figures, run: RunFolder) -> Iterator[tuple[str, str]]:
 
 
 def _cost(run: RunFolder) -> Iterator[tuple[str, str]]:
-    sql = f"SELECT stage, who, requests, prompt_tokens, completion_tokens FROM cost WHERE round = {run.round}"
-    for stage, who, *counts in queries.ask(run.root, sql).rows:
+    sql = f"SELECT stage, who, requests, prompt_tokens, completion_tokens, money FROM cost WHERE round = {run.round}"
+    priced = bool(run.known().prices)
+    for stage, who, *counts, money in queries.ask(run.root, sql).rows:
         requests, read, wrote = (f"{int(str(count)):,}" if count is not None else "-" for count in counts)
-        yield f"cost: {stage} by {who}", f"{requests} requests, {read} tokens read, {wrote} written"
+        paid = f", {'-' if money is None else money_text(float(str(money)))} in money" if priced else ""
+        yield f"cost: {stage} by {who}", f"{requests} requests, {read} tokens read, {wrote} written{paid}"
     spent = read_spent(run.spent_path)
     yield "spent, all rounds", f"{spent.requests:,} requests, {spent.tokens:,} tokens, {spent.seconds / 3600:.2f} hours"
+    if priced:
+        yield "spent in money, all rounds", money_text(spent.money)

@@ -91,8 +91,9 @@ def _refuse_alone(recipe: Recipe, cluster: Cluster) -> None:
                 "machine.cluster.gpus what one takes of its node, or with cpus where nodes have no GPU; or name servers "
                 "that run already as `urls`"
             )
-    if recipe.budget.max_requests is not None or recipe.budget.max_tokens_total is not None:
+    budget = recipe.budget
+    if any(most is not None for most in (budget.max_requests, budget.max_tokens_total, budget.max_cost)):
         raise Fixable(
-            "machine.cluster: budget.max_requests and budget.max_tokens_total are kept by one process, which a cluster's "
-            "workers do not ask; leave them out, or set budget.max_hours"
+            "machine.cluster: budget.max_requests, budget.max_tokens_total and budget.max_cost are kept by one process, "
+            "which a cluster's workers do not ask; leave them out, or set budget.max_hours"
         )

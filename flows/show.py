@@ -15,6 +15,7 @@ from factory.looking.figures import HINTS, Figures, LoopFigures, SlotFigures, Tr
 from factory.looking.harmless import visible
 from factory.looking.round_figures import RoundFigures
 from schemas.manifest import RunManifest, Spent
+from schemas.price import money_text
 from schemas.rows import DropReason
 
 # The pair is chosen by narrow columns first: to join all texts would hold those of the whole run in memory.
@@ -170,11 +171,13 @@ def show_seconds(console: Console, manifest: RunManifest) -> None:
         console.print(f"Time: {phases}", markup=False, highlight=False)
 
 
-def show_spent(console: Console, spent: Spent) -> None:
+def show_spent(console: Console, spent: Spent, cost: float | None) -> None:
+    """`cost`: None where nothing of it has a price."""
     if spent.requests:
         tokens = f"{spent.prompt_tokens:,} tokens read and {spent.completion_tokens:,} written"
         hours = f"{spent.seconds / 3600:.2f} hours at work"
-        console.print(f"Spent: {spent.requests:,} requests, {tokens}, {hours}", markup=False, highlight=False)
+        paid = "" if cost is None else f", at a cost of {money_text(cost)} by the recipe's prices"
+        console.print(f"Spent: {spent.requests:,} requests, {tokens}, {hours}{paid}", markup=False, highlight=False)
 
 
 def show_answer(console: Console, answer: queries.Answer) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from factory.judging.deciding import Bench
 from factory.ledger.found import Fault, Found
+from factory.ledger.heeded_marks import marks_made_with
 from factory.ledger.identity import Stage
 from factory.ledger.kept import kept
 from factory.ledger.repair import repair as take_out
@@ -96,11 +97,11 @@ def _repaired(folder: RunFolder, faults: Sequence[Fault], progress: Progress) ->
     last = next((stage for stage in _LASTS if folder.begun(stage)), Stage.PROMPTS)
     work, _ = _opened(folder, progress)
     done = take_out(work, faults, now())
-    work, _ = _opened(folder, progress)
+    work, manifest = _opened(folder, progress)
     if work.finished(Stage.PROMPTS, 0) is None:
         return done
     if last in (Stage.PAIRS, Stage.EXPORT) and not _wants_a_model(work):
-        bench, _ = bench_of(work.recipe)
+        bench, _ = bench_of(work.recipe, marks_made_with(folder, manifest))
         opened = Opened(work, jury_of(work.recipe), bench)
     else:
         last, opened = Stage.PROMPTS, Opened(work, {}, Bench())

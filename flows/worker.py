@@ -107,7 +107,7 @@ class Worker:
 
     brief: Brief
     told: Told = field(default_factory=Told)
-    gate: Gate = field(default_factory=lambda: Gate(Budget(), Spending(None)))
+    gate: Gate = field(init=False)
     breakers: dict[str, Breaker] = field(default_factory=dict)
     checkers: CheckPool = field(default_factory=lambda: CheckPool(1, shards.CHECK_SECONDS))
     room: EngineRoom = field(init=False)
@@ -118,6 +118,7 @@ class Worker:
         recipe = self.brief.recipe
         keys = key_names(recipe)
         self._unseen = model_refs(recipe)
+        self.gate = Gate(Budget(prices=recipe.budget.prices), Spending(None))
         place = f"-{platform.node()}-{os.getpid()}"
         self.room = EngineRoom(self.brief.run, recipe.machine, cache_folder(), self.told, keys, self.gate, place)
 
@@ -185,6 +186,7 @@ def _less(after: Spent, before: Spent) -> Spent:
         requests=after.requests - before.requests,
         prompt_tokens=after.prompt_tokens - before.prompt_tokens,
         completion_tokens=after.completion_tokens - before.completion_tokens,
+        money=after.money - before.money,
     )
 
 

@@ -5,10 +5,10 @@ file in `factory/formats/` (there with `_` for `-`).
 """
 
 from enum import StrEnum
-from typing import Literal
 
 from pydantic import Field, field_validator
 
+from schemas.marks import MarksUse
 from schemas.section import Section
 
 
@@ -32,7 +32,7 @@ class Export(Section):
     sides of a flipped pair, and leaves out where both are bad.
     """
 
-    marks: Literal["unused", "exclude", "flip"] = "unused"
+    marks: MarksUse = MarksUse.UNUSED
     test_share: float = Field(default=0.1, ge=0, lt=1)
     formats: list[ExportFormat] = Field(default=[ExportFormat.TRL], min_length=1)
     licences: dict[str, str] = Field(

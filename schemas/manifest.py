@@ -8,6 +8,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.price import Price
 from schemas.tables import Table
 
 
@@ -70,6 +71,7 @@ class Spent(Document):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0  # at work
+    money: float = 0.0  # of the models that had a price
 
     @property
     def tokens(self) -> int:
@@ -81,6 +83,7 @@ class Spent(Document):
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             seconds=self.seconds + other.seconds,
+            money=self.money + other.money,
         )
 
 
@@ -108,6 +111,7 @@ class Provenance(Document):
     sources: dict[str, str]  # source name -> digest of its content
     detector: str
     weights: str | None = None  # digest of the judges' weights, where the recipe names some
+    marks: str | None = None  # digest of what people say of the pairs, where the recipe heeds it
 
 
 class RunManifest(Document):
@@ -123,3 +127,4 @@ class RunManifest(Document):
     pairs: int
     dropped: dict[str, int]
     seconds: dict[str, float]  # phase -> wall time, summed over the processes that worked on this run
+    prices: dict[str, Price] = {}  # of `policy` and of each judge that has one

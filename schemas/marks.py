@@ -1,7 +1,7 @@
 """What a person says of a pair.
 
-The rule that must not break: marks are added and never changed. Of several on one pair the last counts, and a mark that was
-withdrawn counts as none.
+The rule that must not break: marks are added and never changed. A pair is two answers, whichever of them was the chosen one
+when it was marked. Of several marks on one pair the last counts, and a mark that was withdrawn counts as none.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,14 @@ class Mark(StrEnum):
     FLIPPED = "flipped"  # the rejected answer is the better one
     BOTH_BAD = "both_bad"  # neither should be learned from
     WITHDRAWN = "withdrawn"  # whatever was said of the pair before
+
+
+class MarksUse(StrEnum):
+    """What is made of them, as a recipe has it."""
+
+    UNUSED = "unused"
+    EXCLUDE = "exclude"  # a pair that is flipped or both bad is left out
+    FLIP = "flip"  # the sides of a flipped one are exchanged; one that is both bad is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,11 @@ class HumanMark:
     @property
     def key(self) -> PairKey:
         return PairKey(self.round, self.prompt_id, self.chosen_id, self.rejected_id)
+
+    @property
+    def sides(self) -> frozenset[str]:
+        """The rollout ids of both answers: the pair, however it lay."""
+        return frozenset({self.chosen_id, self.rejected_id})
 
     @property
     def better(self) -> str | None:

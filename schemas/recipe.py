@@ -13,6 +13,8 @@ from schemas.engine_arguments import refusal
 from schemas.evaluation import Evaluation
 from schemas.export import Export
 from schemas.grpo import Grpo
+from schemas.marks import MarksUse
+from schemas.price import Price
 from schemas.schedule import Schedule
 from schemas.section import Section
 from schemas.semi_online import SemiOnline
@@ -197,6 +199,9 @@ class Pairing(Section):
     weights: Path | None = None  # of the judges, as `prefactory judges calibrate` writes them; None: all alike
     rejected: Literal["worst", "hard_negative"] = "worst"  # or the best one that is clearly worse than the chosen
     loop_share: float | None = Field(default=None, gt=0, le=1)  # largest share of the pairs that a loop may make
+    # What people say of the pairs (`prefactory mark`). `exclude` drops what they call flipped or both bad; `flip` exchanges the
+    # sides of a flipped pair where its other answer may be chosen, and drops the rest.
+    marks: MarksUse = MarksUse.UNUSED
 
 
 class Budget(Section):
@@ -208,6 +213,16 @@ class Budget(Section):
     max_requests: int | None = Field(default=None, ge=0)  # sent for answers, each try counted
     max_tokens_total: int | None = Field(default=None, ge=0)  # read and written, as the servers count them
     max_hours: float | None = Field(default=None, ge=0)  # at work; the time between two starts is not counted
+    max_cost: float | None = Field(
+        default=None, ge=0
+    )  # in the currency of `prices`; models without a price cost nothing here
+    prices: dict[str, Price] = Field(default={})  # by the name that `policy.model` or a judge's `model.model` has
+
+    @model_validator(mode="after")
+    def _cost_has_prices(self) -> "Budget":
+        if self.max_cost is not None and not self.prices:
+            raise ValueError("max_cost wants prices, for example {my-model: {prompt: 0.15, completion: 0.6}}")
+        return self
 
 
 class Cluster(Section):

@@ -60,6 +60,8 @@ class DropReason(StrEnum):
     BELOW_FLOOR = "below_floor"
     NOT_CONFIRMED = "not_confirmed"  # shown side by side in both orders, the chosen one does not win
     LOOP_SHARE = "loop_share"  # a loop would have made the pair, and loops made enough of them
+    MARKED_FLIPPED = "marked_flipped"  # the rejected answer is the better one, as a person says
+    MARKED_BOTH_BAD = "marked_both_bad"  # neither answer should be learned from, as a person says
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,10 +248,29 @@ HUMAN = pa.schema(
     ]
 )
 
+PRICES = pa.schema(
+    [
+        _column("round", pa.int64(), "the round that was paid for"),
+        _column("role", TEXT, "`policy`, or the judge's name"),
+        _column("prompt", pa.float64(), "for a million tokens read, in the currency of the recipe's `budget.prices`"),
+        _column("completion", pa.float64(), "for a million tokens written"),
+    ]
+)
+
+POLICY_TOKENS = pa.schema(
+    [
+        _column("round", pa.int64(), "the round whose answers these are"),
+        _optional("prompt_tokens", pa.int64(), "read by the policy, as its server counted; NULL where it did not"),
+        _optional("completion_tokens", pa.int64(), "written by the policy"),
+    ]
+)
+
 OF_ROUNDS: dict[str, pa.Schema] = {
     "rounds": ROUNDS,
     "lineage": LINEAGE,
     "human": HUMAN,
+    "prices": PRICES,
+    "policy_tokens": POLICY_TOKENS,
 }  # beside the tables, over them and the run's documents
 
 SCHEMAS: dict[Table, pa.Schema] = {

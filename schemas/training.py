@@ -13,7 +13,7 @@ from pydantic import Field
 from schemas.manifest import Document
 from schemas.train import Train
 
-RESULT = "result.json"
+PLAN, METRICS, RESULT = "plan.json", "metrics.jsonl", "result.json"
 
 
 class PairFigures(Document):

@@ -3,7 +3,7 @@
 A closed gate lets nothing more out and leaves alone what is under way: whoever asks is told why by a Halted, and the answers
 of those that went through before are waited for and kept. The rules that must not break: the gate counts every HTTP attempt
 before it is made, so that not one more than `max_requests` goes out; and a request that may take the run past
-`max_tokens_total` waits until those under way have said what they took, and is refused if it still may.
+`max_tokens_total` or `max_cost` waits until those under way have said what they took, and is refused if it still may.
 """
 
 import asyncio
@@ -18,10 +18,12 @@ from factory.client.spending import Spending
 from schemas.chat import Completion, Request, Task
 from schemas.errors import BudgetSpent, Halted
 from schemas.manifest import Spent
+from schemas.price import Price
 from schemas.recipe import Budget
 
 TEMPLATE_TOKENS = 256  # that a chat template may add to a conversation
 TURN_TOKENS = 16  # and to each turn of it
+_ROUNDING = 1e-9  # of sums of many small parts
 GO_ON = "raise it or leave it out, and the same command goes on from here"
 
 R = TypeVar("R")
@@ -30,11 +32,36 @@ Settle = Callable[[Completion], Completion]
 
 def at_most(request: Request) -> int:
     """More tokens than any tokenizer makes of a request and its answer: a token of text is one byte or more."""
+    return sum(_sides_at_most(request))
+
+
+def _sides_at_most(request: Request) -> tuple[int, int]:
+    """Read and written."""
     if request.task is Task.SPELL:
-        return 0
+        return 0, 0
     read = sum(len(message.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for message in request.messages)
     read += TEMPLATE_TOKENS + len((request.tools or "").encode("utf-8", "surrogatepass"))
-    return read if request.task is Task.REWARD else read + request.sampling.max_tokens
+    return read, 0 if request.task is Task.REWARD else request.sampling.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """By one request, or by several."""
+
+    tokens: int
+    money: float
+
+    @classmethod
+    def at_most(cls, request: Request, price: Price | None) -> "_Taken":
+        sides = _sides_at_most(request)
+        return cls(sum(sides), 0.0 if price is None else price.of(*sides))
+
+    def money_of(self, completion: Completion, price: Price | None) -> float:
+        """As the server counts; where it counts nothing, the most."""
+        read, written = completion.prompt_tokens, completion.completion_tokens
+        if price is None or (read, written) == (None, None):
+            return self.money
+        return price.of(read or 0, written or 0)
 
 
 @dataclass
@@ -47,6 +74,7 @@ class Gate:
     under_way: int = 0
     elsewhere: Spent = field(default_factory=Spent)  # by workers on other machines, as they told
     _reserved: int = 0  # tokens that the requests under way may still take
+    _reserved_money: float = 0.0
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -92,21 +120,22 @@ class Gate:
             timer.cancel()
 
     @asynccontextmanager
-    async def through(self, request: Request) -> AsyncIterator[Settle]:
+    async def through(self, request: Request, price: Price | None = None) -> AsyncIterator[Settle]:
         """Around one HTTP attempt. Call what it yields with the answer. Raises Halted where it is closed."""
-        most = at_most(request)
+        most = _Taken.at_most(request, price)
         await self._enter(most)
         try:
-            yield lambda completion: self._settle(completion, most)
+            yield lambda completion: self._settle(completion, most, price)
         finally:
             self.under_way -= 1
-            self._reserved -= most
+            self._reserved -= most.tokens
+            self._reserved_money -= most.money
             self._settled.set()
 
-    async def _enter(self, most: int) -> None:
+    async def _enter(self, most: _Taken) -> None:
         self.check()
         if self.spending is not None:
-            while self._tokens_left(self.spending) < most and self.under_way:
+            while self._may_be_too_much(self.spending, most) and self.under_way:
                 self._settled.clear()
                 await self._settled.wait()
                 self.check()
@@ -114,25 +143,36 @@ class Gate:
             self.check()
             self.spending.sending()
         self.under_way += 1
-        self._reserved += most
+        self._reserved += most.tokens
+        self._reserved_money += most.money
+
+    def _may_be_too_much(self, spending: Spending, most: _Taken) -> bool:
+        return self._tokens_left(spending) < most.tokens or self._money_left(spending) < most.money
 
     def _tokens_left(self, spending: Spending) -> float:
         """With every request under way counted as the most it may take."""
         most = self.budget.max_tokens_total
         return math.inf if most is None else most - spending.tokens - self._reserved
 
-    def _close_if_spent(self, spending: Spending, most: int) -> None:
-        """`most`: tokens that the next request may take."""
+    def _money_left(self, spending: Spending) -> float:
+        most = self.budget.max_cost
+        return math.inf if most is None else most - spending.money - self._reserved_money + _ROUNDING
+
+    def _close_if_spent(self, spending: Spending, most: _Taken) -> None:
+        """`most`: what the next request may take."""
         requests, tokens = self.budget.max_requests, self.budget.max_tokens_total
         if requests is not None and spending.requests >= requests:
             self.close(BudgetSpent(f"budget.max_requests: {requests} are used up; {GO_ON}"))
-        elif self._tokens_left(spending) < most:
-            used = f"{spending.tokens} of {tokens} are used and the next request may take {most}"
+        elif self._tokens_left(spending) < most.tokens:
+            used = f"{spending.tokens} of {tokens} are used and the next request may take {most.tokens}"
             self.close(BudgetSpent(f"budget.max_tokens_total: {used}; {GO_ON}"))
+        elif self._money_left(spending) < most.money:
+            used = f"{spending.money:.6g} of {self.budget.max_cost} is spent and the next request may cost {most.money:.3g}"
+            self.close(BudgetSpent(f"budget.max_cost: {used}; {GO_ON}"))
 
-    def _settle(self, completion: Completion, most: int) -> Completion:
+    def _settle(self, completion: Completion, most: _Taken, price: Price | None) -> Completion:
         if self.spending is not None:
-            self.spending.answered(completion, most)
+            self.spending.answered(completion, most.tokens, most.money_of(completion, price))
         return completion
 
     async def unless_closed(self, work: Coroutine[object, None, R], idle: Callable[[], bool] = lambda: True) -> R:

@@ -43,6 +43,7 @@ class Spending:
     requests: int = field(init=False)
     prompt_tokens: int = field(init=False)
     completion_tokens: int = field(init=False)
+    money: float = field(init=False)
     _seconds: float = field(init=False)
     _began: float | None = None
     _handle: int | None = None
@@ -51,6 +52,7 @@ class Spending:
         before = Spent() if self.path is None else read_spent(self.path)
         self.requests, self._seconds = before.requests, before.seconds
         self.prompt_tokens, self.completion_tokens = before.prompt_tokens, before.completion_tokens
+        self.money = before.money
 
     @property
     def tokens(self) -> int:
@@ -84,6 +86,7 @@ class Spending:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             seconds=self.seconds,
+            money=self.money,
         )
 
     def add(self, spent: Spent) -> None:
@@ -91,6 +94,7 @@ class Spending:
         self.requests += spent.requests
         self.prompt_tokens += spent.prompt_tokens
         self.completion_tokens += spent.completion_tokens
+        self.money += spent.money
         self._write()
 
     def sending(self) -> None:
@@ -98,8 +102,9 @@ class Spending:
         self.requests += 1
         self._write()
 
-    def answered(self, completion: Completion, at_most: int) -> None:
+    def answered(self, completion: Completion, at_most: int, money: float = 0.0) -> None:
         """Its answer is there. `at_most`: what it may have taken, for servers that do not say what it took."""
+        self.money += money
         said = completion.prompt_tokens, completion.completion_tokens
         if said == (None, None):
             self.prompt_tokens += at_most
@@ -111,7 +116,8 @@ class Spending:
         """Numbers of a fixed width: a shorter text would leave the end of a longer one behind it."""
         return (
             f'{{"requests": {self.requests:>16}, "prompt_tokens": {self.prompt_tokens:>16}, '
-            f'"completion_tokens": {self.completion_tokens:>16}, "seconds": {self.seconds:>16.3f}}}\n'
+            f'"completion_tokens": {self.completion_tokens:>16}, "seconds": {self.seconds:>16.3f}, '
+            f'"money": {self.money:>24.9f}}}\n'
         )
 
     def _write(self) -> None:

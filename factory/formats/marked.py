@@ -1,24 +1,14 @@
 """An export that listens to what people say of its pairs: some are left out, some have their sides exchanged.
 
-The rule that must not break: a hard loop is never made the chosen side, whatever a line of the file says, and what is left
-out is counted by its reason, as what a format cannot hold is.
+The rule that must not break: an answer that loops is never made the chosen side, whatever a line of the file says, and what is
+left out is counted by its reason, as what a format cannot hold is.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 
 from factory.formats.base import Format, RowsOf
-from schemas.marks import Mark
+from schemas.marks import Mark, MarksUse
 from schemas.rows import Cause, Loop
-
-
-class MarksUse(StrEnum):
-    """What an export makes of them, as the recipe's `export.marks` has it."""
-
-    UNUSED = "unused"
-    EXCLUDE = "exclude"
-    FLIP = "flip"
-
 
 MARKED: Mapping[str, str] = {
     f"marked_{Mark.FLIPPED}": "pairs whose rejected answer is the better one, as a person says",
@@ -31,7 +21,7 @@ SELECT {_PAIR}, true AS flipped, c.error IS NULL AND c.finish_reason IN ('stop',
 FROM main.human
 JOIN (SELECT round, rollout_id AS rejected_id, loop FROM main.rollouts) USING (round, rejected_id)
 JOIN (SELECT round, rollout_id AS chosen_id, error, finish_reason FROM main.rollouts) c USING (round, chosen_id)
-WHERE mark = '{Mark.FLIPPED}' AND loop IS DISTINCT FROM '{Loop.HARD}'
+WHERE mark = '{Mark.FLIPPED}' AND coalesce(loop, '{Loop.CLEAN}') = '{Loop.CLEAN}'
 """
 _SIDES = ("", "_id", "_score", "_token_ids")
 _EXCHANGED = ", ".join(

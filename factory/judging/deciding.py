@@ -1,7 +1,7 @@
 """The stages that decide: from stored verdicts to scorecards, pairs and drops, one shard at a time.
 
 None of them needs a model but the confirmation, and each can be called again at any moment. The rule that must not break:
-what is decided depends on the stored rows and the recipe alone.
+what is decided depends on the stored rows, the recipe and the marks that it heeds alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from factory.engine import Engine
 from factory.judging.aggregation import Weights
 from factory.judging.confirming import Contest, confirm, confirmation_rows, confirmed, contest, open_contests
 from factory.judging.hearing import Case, by_prompt
+from factory.judging.heeding import Marks, heed, vouched_for
 from factory.judging.loop_share import EVERY, LoopCount, may_use_loop
 from factory.judging.spreads import PooledSpread
 from factory.jury import Rules, scorecards, stand
@@ -32,6 +33,7 @@ class Bench:
 
     weights: Weights = field(default_factory=dict)
     confirming: Mapping[str, PairwiseJudge] = field(default_factory=dict)
+    marks: Marks = field(default_factory=dict)  # of people, where the recipe heeds them
 
 
 def write_spreads(work: Work) -> StageRecord:
@@ -120,7 +122,7 @@ def write_pairs(work: Work, shard: int, bench: Bench) -> StageRecord:
     decided: list[Pair | Dropped] = []
     for case, own, one in _decided(work, shard, bench, _bound(work)):
         cards.extend(own)
-        if isinstance(one, Pair) and work.recipe.jury.confirm:
+        if isinstance(one, Pair) and work.recipe.jury.confirm and not vouched_for(one, bench.marks):
             decided.append(confirmed(one, rows.get(case.prompt.prompt_id, ()), bench.weights))
         else:
             decided.append(one)
@@ -143,4 +145,4 @@ def _decided(
         prompt_id = case.prompt.prompt_id
         known = stand(case.rollouts, verdicts.get(prompt_id, ()), rules)
         decided = pair_prompt(case.prompt, known, rules, may_use_loop=may_use_loop(prompt_id, bound))
-        yield case, scorecards(known, rules), decided
+        yield case, scorecards(known, rules), heed(decided, case.rollouts, recipe.pairing, bench.marks)

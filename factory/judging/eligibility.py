@@ -71,7 +71,7 @@ def bars(
         elif any((name, own) not in back for name in verifiers):
             barred[own] = Bar.UNCHECKED
         else:
-            barred[own] = _bar_of_form(rollout, pairing)
+            barred[own] = bar_of_form(rollout, pairing)
     return barred
 
 
@@ -82,8 +82,10 @@ def _back(verdicts: Iterable[Verdict], verifiers: Collection[str]) -> set[tuple[
     return {(one.judge, one.rollout_id) for one in said if one.judge in verifiers and one.status in done}
 
 
-def _bar_of_form(rollout: Rollout, pairing: Pairing) -> Bar | None:
-    """What the answer's own form has against it."""
+def bar_of_form(rollout: Rollout, pairing: Pairing) -> Bar | None:
+    """What the answer's own form has against it, whatever anybody thinks of it."""
+    if rollout.loop == Loop.HARD:
+        return Bar.LOOPED
     if rollout.loop == Loop.SOFT:
         return Bar.SOFT_LOOP
     if not stripped(rollout):

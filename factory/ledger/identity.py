@@ -31,13 +31,15 @@ class Stage(StrEnum):
     EXPORT = "export"
 
 
+MARKS = "marks"  # the digest of what people say of the pairs, where the recipe heeds it
+
 # The fields that decide a stage, beyond those of the stages before it. A change of the others leaves its rows valid.
 _OWN = {
     Stage.PROMPTS: ("seed", "prompts.", "sources."),
     Stage.ROLLOUTS: ("policy.", "rollouts.", "models.", "detector"),
     Stage.VERDICTS: ("jury.judges", "jury.verifiers", "jury.cascade", "jury.trust", "rubrics."),
     Stage.SPREADS: (),
-    Stage.BALANCE: ("jury.", "pairing.", "weights"),
+    Stage.BALANCE: ("jury.", "pairing.", "weights", MARKS),
     Stage.CONFIRMATIONS: (),
     Stage.PAIRS: (),
     Stage.TRUST: (),
@@ -62,11 +64,17 @@ def full_identity(recipe: Recipe, provenance: Provenance) -> dict[str, str]:
     found["detector"] = json.dumps(provenance.detector)
     if provenance.weights:
         found["weights"] = json.dumps(provenance.weights)
+    if provenance.marks:
+        found[MARKS] = json.dumps(provenance.marks)
     return found
 
 
 def provenance(
-    models: Mapping[str, str], rubrics: Mapping[str, str], sources: Mapping[str, str], weights: str | None = None
+    models: Mapping[str, str],
+    rubrics: Mapping[str, str],
+    sources: Mapping[str, str],
+    weights: str | None = None,
+    marks: str | None = None,
 ) -> Provenance:
     return Provenance(
         models=dict(models),
@@ -74,6 +82,7 @@ def provenance(
         sources=dict(sources),
         detector=DETECTOR_VERSION,
         weights=weights,
+        marks=marks,
     )
 
 
@@ -90,7 +99,11 @@ def fingerprint(stage: Stage, whole: Mapping[str, str], inputs: Iterable[PartFil
 
 
 def drift(old: Mapping[str, str], new: Mapping[str, str], redone: Stage | None) -> list[str]:
-    """A line for each field that changed, but for those that only decide `redone` and what comes after it."""
+    """A line for each field that changed, but for those that only decide `redone` and what comes after it.
+
+    New marks are no other recipe: people make them while a run is at work, and the same command heeds them.
+    """
+    old, new = ({field: value for field, value in whole.items() if field != MARKS} for whole in (old, new))
     if redone is None:
         return changed_fields(dict(old), dict(new))
     if redone is Stage.PROMPTS:

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from factory.judging.heeding import Marks
 from factory.jury import quorum
 from factory.ledger.identity import Stage
 from factory.ledger.part_queries import Ask
 from factory.rollouts import slots
+from schemas.marks import Mark
 from schemas.recipe import Recipe
 from schemas.rows import CanaryKind, Cause, DropReason, Loop, LoopRule, VerdictStatus
 
@@ -47,12 +49,13 @@ def broken(ask: Ask, laws: Sequence[Law]) -> Iterator[Broken]:
             yield Broken(law, int(str(shard)), int(str(rows)), str(example))
 
 
-def laws_of(recipe: Recipe, round_: int, policy: str) -> list[Law]:
-    """`policy`: the digest of its weights."""
+def laws_of(recipe: Recipe, round_: int, policy: str, marks: Marks | None) -> list[Law]:
+    """`policy`: the digest of its weights. `marks`: what people said when the pairs were made; None: that is not known."""
     found = [*_of_rollouts(recipe, round_, policy), *_of_verdicts(recipe), *_of_watching(recipe)]
     if recipe.jury.confirm:
         found += _OF_CONFIRMATIONS
-    return [*found, *_OF_SCORECARDS, *_OF_ENDS, *_OF_PAIRS, *_of_jury_pairs(recipe)]
+    of_marks = [] if marks is None else _of_marks(marks)
+    return [*found, *_OF_SCORECARDS, *_OF_ENDS, *_OF_PAIRS, *_of_jury_pairs(recipe), *of_marks]
 
 
 def _of_rollouts(recipe: Recipe, round_: int, policy: str) -> list[Law]:
@@ -169,7 +172,9 @@ _OF_PAIRS = [
     for why, rest in {
         "a pair's two sides are one answer": "pairs p WHERE chosen_id = rejected_id OR trim(chosen) = trim(rejected)",
         "a hard loop is chosen": f"{_CHOSEN} WHERE loop = 'hard'",
-        "a pair's chosen answer may not be chosen": f"{_CARD} p.chosen_id WHERE NOT c.eligible",
+        "a soft loop is chosen": f"{_CHOSEN} WHERE loop = 'soft'",
+        "a pair's chosen answer may not be chosen": f"{_CARD} p.chosen_id "
+        f"WHERE NOT c.eligible AND cause <> '{Cause.HUMAN}'",  # a person overrules checks
         "a pair's chosen side is not what was generated": f"{_CHOSEN} WHERE p.chosen <> {_ANSWER} "
         "OR chosen_token_ids IS DISTINCT FROM r.token_ids",
         "a pair's rejected side is not what was generated, or trimmed without saying so": f"{_REJECTED} "
@@ -196,6 +201,34 @@ def _of_jury_pairs(recipe: Recipe) -> list[Law]:
             f"SELECT shard, prompt_id AS id FROM pairs WHERE cause = 'jury' AND ({unclear})"),
         Law(Stage.PAIRS, f"a pair has fewer than {wanted} judges behind it",
             f"SELECT p.shard, p.prompt_id AS id FROM {_CARD} p.chosen_id WHERE c.judges < {wanted}"),
+    ]  # fmt: skip
+
+
+def _of_marks(marks: Marks) -> list[Law]:
+    """A pair or a drop is a person's where a person said so, and nowhere else."""
+    said = ", ".join(
+        f"({_quoted([mark.prompt_id])}, {_quoted([mark.chosen_id])}, {_quoted([mark.rejected_id])}, '{mark.mark}')"
+        for mark in marks.values()
+    )
+    human = f"(SELECT * FROM (VALUES {said or '(NULL, NULL, NULL, NULL)'}) m (prompt_id, first, second, mark))"
+    flipped = f"mark = '{Mark.FLIPPED}'"
+    better = (
+        f"(SELECT if({flipped}, second, first) AS better, if({flipped}, first, second) AS worse FROM {human} "
+        f"WHERE mark <> '{Mark.BOTH_BAD}')"
+    )
+    bad = f"(SELECT * FROM {human} WHERE mark = '{Mark.BOTH_BAD}')"
+    dropped = f"'{DropReason.MARKED_FLIPPED}', '{DropReason.MARKED_BOTH_BAD}'"
+    return [
+        Law(Stage.PAIRS, "a pair is said to be a person's, and no mark says so",
+            f"SELECT shard, prompt_id AS id FROM pairs ANTI JOIN {better} m "
+            f"ON chosen_id = better AND rejected_id = worse WHERE cause = '{Cause.HUMAN}'"),
+        Law(Stage.PAIRS, "a pair prefers the answer that a person calls the worse one",
+            f"SELECT shard, prompt_id AS id FROM pairs JOIN {better} m ON chosen_id = worse AND rejected_id = better"),
+        Law(Stage.PAIRS, "a pair is there of which a person says that both answers are bad",
+            f"SELECT shard, pairs.prompt_id AS id FROM pairs JOIN {bad} m "
+            "ON (chosen_id = first AND rejected_id = second) OR (chosen_id = second AND rejected_id = first)"),
+        Law(Stage.PAIRS, "a prompt is dropped for a mark that nobody made",
+            f"SELECT shard, prompt_id AS id FROM dropped ANTI JOIN {human} m USING (prompt_id) WHERE reason IN ({dropped})"),
     ]  # fmt: skip
 
 

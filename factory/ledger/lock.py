@@ -122,6 +122,11 @@ def _named(path: Path) -> str:
     return "" if owner is None else f" ({owner.text()})"
 
 
+def owner_of(root: Path) -> Owner | None:
+    """Who works on a folder, as far as that can be told by looking; None: nobody."""
+    return _owner(root / ".lock")
+
+
 def _owner(path: Path) -> Owner | None:
     """As the lock file says; None where that is somebody who is no more, or nobody."""
     try:

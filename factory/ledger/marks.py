@@ -102,13 +102,27 @@ def standing_marks(run: RunFolder) -> dict[PairKey, HumanMark]:
     return _standing(mark for mark in read_marks(run) if mark.round == run.round)
 
 
+def standing_when(run: RunFolder, digest: str) -> dict[PairKey, HumanMark] | None:
+    """What stood of this round's marks when `digest_of_marks` was this; None where the file never said so.
+
+    That can be known since marks are only ever added.
+    """
+    own = [mark for mark in read_marks(run) if mark.round == run.round]
+    for count in range(len(own), -1, -1):  # of the latest ones first: most often nothing was added since
+        stood = _standing(own[:count])
+        if digest_of_marks(stood.values()) == digest:
+            return stood
+    return None
+
+
 def _standing(marks: Iterable[HumanMark]) -> dict[PairKey, HumanMark]:
     """In the order in which they were made."""
-    last: dict[PairKey, HumanMark] = {}
+    last: dict[tuple[int, str, frozenset[str]], HumanMark] = {}
     for mark in marks:
-        last.pop(mark.key, None)
-        last[mark.key] = mark
-    return {key: mark for key, mark in last.items() if mark.mark is not Mark.WITHDRAWN}
+        pair = (mark.round, mark.prompt_id, mark.sides)
+        last.pop(pair, None)
+        last[pair] = mark
+    return {mark.key: mark for mark in last.values() if mark.mark is not Mark.WITHDRAWN}
 
 
 def digest_of_marks(marks: Iterable[HumanMark]) -> str:

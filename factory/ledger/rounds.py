@@ -17,7 +17,7 @@ from factory.work import Work
 from schemas.errors import Fixable
 from schemas.recipe import JudgeRef, ModelRef, Recipe
 
-_MAY_DIFFER = re.compile(r"policy\.|models\.|sources\.|jury\.judges\.\d+\.model\b")
+_MAY_DIFFER = re.compile(r"policy\.|models\.|sources\.|marks$|jury\.judges\.\d+\.model\b")
 
 
 def round_recipe(recipe: Recipe, policy: ModelRef | None) -> Recipe:

@@ -16,8 +16,9 @@ from pathlib import Path
 from factory import store
 from factory.export import is_of, marks_use, rows_of, written_formats
 from factory.formats import FORMATS
-from factory.formats.marked import MarksUse
+from factory.judging.heeding import Marks
 from factory.ledger.found import Fault, Found, Kind
+from factory.ledger.heeded_marks import marks_made_with
 from factory.ledger.identity import Stage
 from factory.ledger.laws import Broken, Law, broken, laws_of
 from factory.ledger.marks import digest_of_marks, standing_marks
@@ -29,6 +30,7 @@ from factory.work import Work
 from schemas.errors import SchemaError
 from schemas.export import ExportFormat
 from schemas.manifest import PartFile, RunManifest, StageRecord
+from schemas.marks import MarksUse
 from schemas.recipe import Recipe
 from schemas.tables import Table
 
@@ -154,13 +156,24 @@ class _Look:
 
     def laws(self) -> None:
         """The rows of every shard whose parts are sound, as far as each has come."""
-        laws = laws_of(self.work.recipe, self.run.round, self.manifest.provenance.models.get("policy", ""))
+        laws = laws_of(
+            self.work.recipe, self.run.round, self.manifest.provenance.models.get("policy", ""), self._marks()
+        )
         for batch in _batches(self.work.shards(), AT_ONCE):
             for stage in (Stage.ROLLOUTS, Stage.VERDICTS, Stage.CONFIRMATIONS, Stage.PAIRS):
                 shards = [shard for shard in batch if self._sound_up_to(stage, shard)]
                 own = [law for law in laws if law.stage is stage]
                 if shards and own:
                     self._hold(own, shards)
+
+    def _marks(self) -> Marks | None:
+        """That the pairs were made with; None where that cannot be known."""
+        try:
+            return marks_made_with(self.run, self.manifest)
+        except SchemaError as error:
+            name = self._name(self.run.human_path)
+            self._rolled(name, str(error).removeprefix(f"{self.run.human_path}: "))
+            return None
 
     def _sound_up_to(self, stage: Stage, shard: int) -> bool:
         before = [Stage.ROLLOUTS, Stage.VERDICTS, Stage.CONFIRMATIONS, Stage.PAIRS]

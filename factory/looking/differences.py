@@ -5,7 +5,7 @@ about why.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from factory.looking.report_figures import Rate, RunReport
@@ -42,11 +42,13 @@ class Difference:
 
 def differences(first: RunReport, second: RunReport) -> tuple[Difference, ...]:
     """Of every rate that both runs have."""
-    mine, theirs = (dict(_rates(run)) for run in (first, second))
+    marked = any(Cause.HUMAN in run.figures.causes for run in (first, second))  # people mark the pairs of few runs
+    causes = [cause for cause in Cause if marked or cause is not Cause.HUMAN]
+    mine, theirs = (dict(_rates(run, causes)) for run in (first, second))
     return tuple(Difference(what, mine[what], theirs[what]) for what in mine if what in theirs)
 
 
-def _rates(run: RunReport) -> Iterator[tuple[str, Rate]]:
+def _rates(run: RunReport, causes: Sequence[Cause]) -> Iterator[tuple[str, Rate]]:
     for decoding in ("greedy", "sampled"):
         if (rate := run.rate(decoding)) is not None:
             yield f"hard loops, {decoding}", rate
@@ -54,5 +56,5 @@ def _rates(run: RunReport) -> Iterator[tuple[str, Rate]]:
     if counted.prompts:
         yield "prompts that made a pair", Rate("pairs", counted.pairs, counted.prompts)
     if counted.pairs:
-        for cause in (cause for cause in Cause if cause is not Cause.HUMAN):  # which exported rows alone have
+        for cause in causes:
             yield f"pairs by {cause.value}", Rate(cause.value, counted.causes.get(cause.value, 0), counted.pairs)

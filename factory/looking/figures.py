@@ -21,6 +21,7 @@ HINTS: Mapping[DropReason, str] = {
     DropReason.NO_QUORUM: "too few judges could be read: see `SELECT judge, status, count(*) FROM verdicts GROUP BY ALL`",
     DropReason.PROMPT_TOO_LONG: "raise `machine.max_model_len`, or take shorter prompts",
     DropReason.ENGINE_ERROR: "see `SELECT error, count(*) FROM rollouts GROUP BY ALL`",
+    DropReason.MARKED_FLIPPED: "people call the other answer better: `pairing.marks: flip` exchanges the sides where it can",
     DropReason.ALL_LOOPS: "every answer loops: raise the temperature, or pair these prompts with another model's answers",
 }
 

@@ -25,7 +25,8 @@ def human_select(run: RunFolder, round_: int | None = None) -> str:
     marks = f"SELECT one[2] AS place, from_json(one[1], '{_STRUCTURE}') AS read FROM ({lines}) WHERE json_valid(one[1])"
     last = (
         f"SELECT * FROM (SELECT place, read.* FROM ({marks})) WHERE {_WHOLE} QUALIFY row_number() OVER "
-        "(PARTITION BY round, prompt_id, chosen_id, rejected_id ORDER BY place DESC) = 1"
+        "(PARTITION BY round, prompt_id, least(chosen_id, rejected_id), greatest(chosen_id, rejected_id) "
+        "ORDER BY place DESC) = 1"
     )
     own = "" if round_ is None else f" AND round = {round_}"
     return f"SELECT {', '.join(HUMAN.names)} FROM ({last}) WHERE mark <> {literal(Mark.WITHDRAWN)}{own}"

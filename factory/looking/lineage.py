@@ -4,11 +4,13 @@ The rule that must not break: nothing is kept for this. The views are over the t
 on itself, so that they cannot say something else than the run does.
 """
 
-from factory.looking.sql import empty_columns, literal
+from factory.looking.sql import empty_columns, escaped, literal
 from factory.run import RunFolder
-from schemas.tables import ROUNDS
+from schemas.tables import POLICY_TOKENS, PRICES, ROUNDS
 
 _OUTCOME = "STRUCT(round BIGINT, reference VARCHAR, trained VARCHAR, promoted VARCHAR)[]"
+_NOTES = "{notes: 'MAP(VARCHAR, VARCHAR)'}"
+_PRICES = "{prices: 'MAP(VARCHAR, STRUCT(prompt DOUBLE, completion DOUBLE))'}"
 _MODELS = "{provenance: 'STRUCT(models MAP(VARCHAR, VARCHAR))'}"
 
 LINEAGE_SELECT = """
@@ -39,6 +41,43 @@ def _models(run: RunFolder) -> str:
     return (
         f"SELECT {run.round}::BIGINT AS round, provenance.models AS models FROM read_json({path}, columns = {_MODELS})"
     )
+
+
+def prices_select(run: RunFolder) -> str:
+    """A row for each role that has a price in a round."""
+    manifests = [each for each in run.rounds() if each.manifest_path.exists()]
+    if not manifests:
+        return f"SELECT {empty_columns(PRICES)} WHERE false"
+    each = " UNION ALL ".join(_prices(one) for one in manifests)
+    return (
+        f"SELECT round, one.key AS role, one.value.prompt AS prompt, one.value.completion AS completion FROM ({each})"
+    )
+
+
+def _prices(run: RunFolder) -> str:
+    path = literal(str(run.manifest_path.resolve()))
+    return (
+        f"SELECT {run.round}::BIGINT AS round, unnest(map_entries(prices)) AS one "
+        f"FROM read_json({path}, columns = {_PRICES})"
+    )
+
+
+def policy_tokens_select(run: RunFolder) -> str:
+    """A row for each round that has answers, from their records."""
+    records = "round=*/_records/rollouts-*.json"
+    if not any(run.root.glob(records)):
+        return f"SELECT {empty_columns(POLICY_TOKENS)} WHERE false"
+    pattern = literal(f"{escaped(run.root.resolve())}/{records}")
+    counts = ", ".join(_counted(name) for name in ("prompt_tokens", "completion_tokens"))
+    return (
+        f"SELECT round::BIGINT AS round, {counts} FROM read_json({pattern}, columns = {_NOTES}, hive_partitioning = true) "
+        "GROUP BY round"
+    )
+
+
+def _counted(name: str) -> str:
+    note = f"notes['cost.{name}']::DOUBLE"
+    return f"if(count({note}) = count(*), sum({note}), NULL)::BIGINT AS {name}"
 
 
 def _outcomes(run: RunFolder) -> str:

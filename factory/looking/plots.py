@@ -1,4 +1,4 @@
-"""The kinds of plots in a report, as SVG that stands in the page itself.
+"""The kinds of plots in a report, as SVG that stands in the page itself, or as an image of its own.
 
 The rule that must not break: colours are names that the page gives a value, so that one drawing serves light, dark and print;
 and nothing is told by colour alone: series differ by their marker, line or hatching too. Words in a plot may be a stranger's.
@@ -19,10 +19,8 @@ from factory.looking.harmless import visible
 
 WIDTH = 4.9  # inches; the page scales it
 LABEL = 28  # characters of a name beside a bar
-INK, FAINT = "#010203", "#040506"  # stand for the page's own colours of text and grid
-SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04")  # and for its four of data
+DOTS_AN_INCH = 144  # of an image
 MARKERS, LINES, HATCHES = ("o", "s", "D", "^"), ("-", "--", ":", "-."), ("", "////", "....", "xx")
-_NAMES = {INK: "var(--ink)", FAINT: "var(--faint)", **{one: f"var(--s{at})" for at, one in enumerate(SERIES, 1)}}
 # What a page of its own would need, and this one has already. `<` and `>` in words are escaped, so that none of it makes a tag.
 _TIDY = (
     (re.compile(r"\A.*?(?=<svg)", re.DOTALL), ""),
@@ -36,12 +34,44 @@ _TIDY = (
 
 
 @dataclass(frozen=True, slots=True)
+class Colours:
+    """Of words, of the grid, and of four series of data."""
+
+    ink: str
+    faint: str
+    series: tuple[str, str, str, str]
+
+
+# Those of a page stand for its own, which it has several of; those of an image are the page's light ones, on white.
+PAGE = Colours("#010203", "#040506", ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"))
+IMAGE = Colours("#16181d", "#c9ced6", ("#0072b2", "#d55e00", "#009e73", "#cc79a7"))
+_NAMES = {
+    PAGE.ink: "var(--ink)",
+    PAGE.faint: "var(--faint)",
+    **{one: f"var(--s{at})" for at, one in enumerate(PAGE.series, 1)},
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
-    """`svg`: safe as it is. `says`: what it shows, for whoever cannot see it."""
+    """`says`: what it shows, for whoever cannot see it."""
 
     title: str
     says: str
-    svg: str
+    figure: Figure
+
+    @property
+    def svg(self) -> str:
+        """Of one in a page's colours: safe as it is."""
+        return _svg(self.figure, self.title)
+
+    def png(self) -> bytes:
+        """Of one in an image's."""
+        sink = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that its font lacks a letter: a box stands for it
+            self.figure.savefig(sink, format="png", dpi=DOTS_AN_INCH, metadata={"Software": None})
+        return sink.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,75 +99,83 @@ class Steps:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def _style(colours: Colours) -> Iterator[None]:
     with matplotlib.rc_context(
         {
-            "svg.fonttype": "none",  # words stay words: they can be read out and searched for, and take the page's font
             "font.size": 10,
             "text.parse_math": False,
-            "text.color": INK,
-            "axes.edgecolor": FAINT,
-            "axes.labelcolor": INK,
+            "text.color": colours.ink,
+            "axes.edgecolor": colours.faint,
+            "axes.labelcolor": colours.ink,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "grid.color": FAINT,
+            "xtick.color": colours.ink,
+            "ytick.color": colours.ink,
+            "grid.color": colours.faint,
             "grid.linewidth": 0.6,
-            "hatch.linewidth": 0.7,
             "legend.frameon": False,
         }
     ):
         yield
 
 
-def dots(title: str, series: Sequence[Dots], axis: str, *, coin: float | None = None) -> Plot | None:
+def dots(
+    title: str, series: Sequence[Dots], axis: str, *, coin: float | None = None, colours: Colours = PAGE
+) -> Plot | None:
     """Shares with their intervals, series above one another. `coin`: what chance gives. None where there is nothing."""
     names = _names(series)
     if not names:
         return None
-    with _style():
+    with _style(colours):
         figure, axes = _figure(len(names), len(series))
         for number, one in enumerate(series):
             shift = (number - (len(series) - 1) / 2) * 0.3
             shown = [(place + shift, *one.at[name]) for place, name in enumerate(names) if name in one.at]
             places, values, lows, highs = zip(*shown, strict=True) if shown else ((), (), (), ())
-            axes.hlines(places, lows, highs, color=SERIES[number], linewidth=2, clip_on=False)
-            axes.plot(values, places, MARKERS[number], color=SERIES[number], label=visible(one.whose), clip_on=False)
+            axes.hlines(places, lows, highs, color=colours.series[number], linewidth=2, clip_on=False)
+            axes.plot(
+                values, places, MARKERS[number], color=colours.series[number], label=visible(one.whose), clip_on=False
+            )
         axes.set_xlim(0, None if coin is None else 1.02)
         if coin is not None:
-            axes.axvline(coin, color=INK, linewidth=1, linestyle=":")
+            axes.axvline(coin, color=colours.ink, linewidth=1, linestyle=":")
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
         _finish(figure, axes, names, axis, len(series))
         said = _said(series, lambda value: f"{value[0]:.1%} ({value[1]:.1%} to {value[2]:.1%})")
-        return Plot(title, f"{visible(axis)}. {said}", _svg(figure, title))
+        return Plot(title, f"{visible(axis)}. {said}", figure)
 
 
-def bars(title: str, series: Sequence[Bars], axis: str) -> Plot | None:
+def bars(title: str, series: Sequence[Bars], axis: str, *, colours: Colours = PAGE) -> Plot | None:
     """Counts, series above one another, each bar with its number. None where there is nothing."""
     names = _names(series)
     if not names:
         return None
-    with _style():
+    with _style(colours):
         figure, axes = _figure(len(names), len(series))
         height = 0.72 / len(series)
         for number, one in enumerate(series):
             shift = (number - (len(series) - 1) / 2) * height
             places = [place + shift for place in range(len(names))]
             values = [one.at.get(name, 0) for name in names]
-            drawn = axes.barh(places, values, height * 0.9, label=visible(one.whose), color=SERIES[number])
+            drawn = axes.barh(places, values, height * 0.9, label=visible(one.whose), color=colours.series[number])
             for bar in drawn:
-                bar.set(hatch=HATCHES[number], edgecolor=FAINT, linewidth=0)
+                bar.set(hatch=HATCHES[number], edgecolor=colours.faint, linewidth=0)
             axes.bar_label(drawn, [short(value) for value in values], padding=3)
         axes.margins(x=0.15)
         axes.xaxis.set_major_formatter(lambda value, _: short(value))
         axes.locator_params(axis="x", nbins=5)
         _finish(figure, axes, names, axis, len(series))
-        return Plot(title, f"{visible(axis)}. {_said(series, lambda value: f'{value:,.0f}')}", _svg(figure, title))
+        return Plot(title, f"{visible(axis)}. {_said(series, lambda value: f'{value:,.0f}')}", figure)
 
 
 def steps(
-    title: str, series: Sequence[Steps], axis: str, begins: Callable[[int], float], *, doubling: bool = False
+    title: str,
+    series: Sequence[Steps],
+    axis: str,
+    begins: Callable[[int], float],
+    *,
+    doubling: bool = False,
+    colours: Colours = PAGE,
 ) -> Plot | None:
     """Histograms over one another. `begins`: where a bin begins. None where there is nothing."""
     places = sorted({place for one in series for place in one.at})
@@ -145,13 +183,18 @@ def steps(
         return None
     whole = range(places[0], places[-1] + 1)
     edges = [begins(place) for place in (*whole, whole.stop)]
-    with _style():
+    with _style(colours):
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
         for number, one in enumerate(series):
             values = [one.at.get(place, 0.0) for place in whole]
             axes.stairs(
-                values, edges, color=SERIES[number], linewidth=2, linestyle=LINES[number], label=visible(one.whose)
+                values,
+                edges,
+                color=colours.series[number],
+                linewidth=2,
+                linestyle=LINES[number],
+                label=visible(one.whose),
             )
         if doubling:
             axes.set_xscale("log", base=2)
@@ -163,7 +206,7 @@ def steps(
         axes.grid(axis="y")
         _legend(figure, axes, len(series))
         said = "; ".join(f"{visible(one.whose)}: most between {_mode(one, begins)}" for one in series if one.at)
-        return Plot(title, f"{visible(axis)}. {said}", _svg(figure, title))
+        return Plot(title, f"{visible(axis)}. {said}", figure)
 
 
 def _mode(one: Steps, begins: Callable[[int], float]) -> str:
@@ -220,7 +263,11 @@ def short(value: float) -> str:
 def _svg(figure: Figure, title: str) -> str:
     """An SVG element, with names of its own for what a page has more than one of."""
     sink = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
+    # Words stay words: they can be read out and searched for, and take the page's font.
+    with (
+        matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "none", "hatch.linewidth": 0.7}),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", UserWarning)  # that its own font lacks a letter: the page's font draws it
         figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = sink.getvalue()

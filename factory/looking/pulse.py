@@ -6,7 +6,8 @@ and a record that was read once is not read again. So what is seen is a little o
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from pydantic import ValidationError
 
 from factory.client.spending import read_spent
 from factory.ledger.identity import Stage
+from factory.ledger.lock import owner_of
+from factory.looking.between import UnderWay, evaluations, rounds_to_come, trainings
 from factory.looking.figures import Tally, tally
 from factory.looking.report_figures import Rate
 from factory.recipes.recipe_file import stored_recipe
 from factory.rollouts import slots
 from factory.run import RunFolder
-from schemas.errors import Fixable, SchemaError
+from schemas.errors import FactoryError, Fixable, SchemaError
 from schemas.manifest import Live, ServerNow, Spent, StageRecord
+from schemas.price import money_text
 from schemas.recipe import Recipe
 
 OLD = 10.0  # seconds after which what a process said of its servers is no longer so
@@ -59,10 +63,13 @@ class Pulse:
     loops: Rate | None
     outcome: Tally
     servers: tuple[ServerNow, ...]
+    cost: float | None = None  # so far; None where nothing of it has a price
+    doing: tuple[str, ...] = ()  # beside the stages, a line each
+    to_come: bool = False  # further rounds
 
     @property
     def finished(self) -> bool:
-        return all(one.total and one.done >= one.total for one in self.stages)
+        return not self.to_come and all(one.total and one.done >= one.total for one in self.stages)
 
     @property
     def seconds_left(self) -> float | None:
@@ -88,6 +95,7 @@ class Watch:
     _moments: deque[_Moment] = field(default_factory=deque)
     _outcome: tuple[int, Tally] = (0, _NOTHING)
     _recipe: Recipe | None = None
+    _inner: dict[Path, "Watch"] = field(default_factory=dict)
 
     def look(self) -> Pulse:
         """Raises Fixable where the folder is no run."""
@@ -104,7 +112,24 @@ class Watch:
             loops=self._loops(run, prompts),
             outcome=self._tally(run, prompts),
             servers=tuple(self._servers(run)),
+            cost=spent.money if run.known().prices else None,
+            doing=tuple(self._doing(run)),
+            to_come=rounds_to_come(run, self._asked()),
         )
+
+    def _doing(self, run: RunFolder) -> Iterator[str]:
+        """Training, and checkpoints that are asked."""
+        now = self.clock()
+        for training in trainings(run):
+            yield training.line(now)
+        for folder in evaluations(run, now, OLD):
+            inner = self._inner.setdefault(folder.root, Watch(folder.root, self.clock))
+            with suppress(FactoryError):  # it is only just begun
+                answers = inner.look().stages[0]
+                since = owner.since.timestamp() if (owner := owner_of(folder.root)) else now
+                yield UnderWay(f"evaluating {folder.root.name}", "answers", answers.done, answers.total, since).line(
+                    now
+                )
 
     def _last_round(self) -> RunFolder:
         run = RunFolder(self.root)
@@ -202,7 +227,11 @@ class Watch:
 
 def lines_of(pulse: Pulse) -> list[str]:
     """The whole of it, one thing a line."""
-    return [line for line in (_stages(pulse), _speed_line(pulse), _server_line(pulse), _outcome_line(pulse)) if line]
+    return [
+        line
+        for line in (_stages(pulse), *pulse.doing, _speed_line(pulse), _server_line(pulse), _outcome_line(pulse))
+        if line
+    ]
 
 
 def _stages(pulse: Pulse) -> str:
@@ -218,6 +247,8 @@ def _left(seconds: float | None) -> str:
 
 def _speed_line(pulse: Pulse) -> str:
     said = f"{pulse.spent.requests:,} requests and {pulse.spent.tokens:,} tokens so far"
+    if pulse.cost is not None:
+        said += f", at a cost of {money_text(pulse.cost)}"
     if pulse.speed is not None and pulse.speed.requests > 0:
         one = pulse.speed
         said += f"; {one.written:,.0f} tokens/s written, {one.read:,.0f} read, {one.requests:,.1f} requests/s"

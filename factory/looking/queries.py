@@ -7,7 +7,7 @@ folder is reached. `copy` is for SQL of our own.
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from factory import store
 from factory.looking.human import human_select
-from factory.looking.lineage import LINEAGE_SELECT, rounds_select
+from factory.looking.lasting import lasting, written_for
+from factory.looking.lineage import LINEAGE_SELECT, policy_tokens_select, prices_select, rounds_select
 from factory.looking.sql import empty_columns, escaped, literal
 from factory.looking.views import VIEWS
 from factory.run import RunFolder
@@ -46,6 +47,22 @@ def write_catalog(path: Path, root: Path) -> None:
             raise StorageError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
 
 
+def keep_catalog(path: Path, root: Path) -> None:
+    """Anew where it is not there, or was written where the run lay before. Nothing of ours reads it: it may stay as it is."""
+    with suppress(StorageError):
+        if not _is_of(path, root):
+            write_catalog(path, root)
+
+
+def _is_of(path: Path, root: Path) -> bool:
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            made = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'prompts'").fetchall()
+    except duckdb.Error:
+        return False
+    return any(written_for(str(sql), root) for (sql,) in made)
+
+
 def catalog_statements(root: Path) -> list[str]:
     """Views over the Parquet parts under `root`. A table without parts is an empty view with the right columns."""
     columns = {
@@ -60,7 +77,8 @@ def catalog_statements(root: Path) -> list[str]:
         for name, own in columns.items()
         for column, comment in own.items()
     ]
-    return [*views(root), *comments, *(f"COMMENT ON VIEW {view.name} IS {literal(view.comment)}" for view in VIEWS)]
+    made = lasting(root, views(root), {str(name): schema for name, schema in SCHEMAS.items()})
+    return [*made, *comments, *(f"COMMENT ON VIEW {view.name} IS {literal(view.comment)}" for view in VIEWS)]
 
 
 def views(root: Path, round_: int | None = None) -> list[str]:
@@ -69,6 +87,7 @@ def views(root: Path, round_: int | None = None) -> list[str]:
     selects["human"] = human_select(RunFolder(root), round_)
     if round_ is None:
         selects |= {"rounds": rounds_select(RunFolder(root)), "lineage": LINEAGE_SELECT}
+        selects |= {"prices": prices_select(RunFolder(root)), "policy_tokens": policy_tokens_select(RunFolder(root))}
         selects |= {view.name: view.sql for view in VIEWS}
     return [f"CREATE OR REPLACE VIEW {name} AS {select}" for name, select in selects.items()]
 

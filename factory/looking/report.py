@@ -14,6 +14,7 @@ from factory.looking.plots import Bars
 from factory.looking.report_figures import Example, Rate, RunReport
 from factory.looking.report_sections import funnel, jury, loops, sides
 from factory.looking.report_terms import NONE, Run, called, columns, rate_cells
+from schemas.price import money_text
 
 
 def report_page(reports: Sequence[RunReport]) -> str:
@@ -67,6 +68,8 @@ def _tiles(runs: Sequence[Run]) -> Iterator[Tile]:
     yield tile(
         "tokens written", lambda run: (plots.short(run.spent.completion_tokens), f"{run.spent.requests:,} requests")
     )
+    if any(_paid(run.report) for run in runs):
+        yield tile("cost", lambda run: (money_text(run.spent.money) if _paid(run) else NONE, "by the recipe's prices"))
 
 
 def _share(part: int, whole: int) -> str:
@@ -114,8 +117,9 @@ def _differing(runs: Sequence[Run]) -> Iterator[Section]:
 
 
 def _costs(runs: Sequence[Run]) -> Iterator[Section]:
+    head = ("stage", "who", "requests", "tokens read", "tokens written")
     tables = [
-        Table(f"Tokens, {run.name}", ("stage", "who", "requests", "tokens read", "tokens written"), rows, words=(0, 1))
+        Table(f"Tokens, {run.name}", (*head, *(("cost",) if _paid(run.report) else ())), rows, words=(0, 1))
         for run in runs
         if (rows := tuple(_cost_rows(run.report)))
     ]
@@ -132,7 +136,12 @@ def _costs(runs: Sequence[Run]) -> Iterator[Section]:
 def _cost_rows(run: RunReport) -> Iterator[tuple[str, ...]]:
     for one in run.stages:
         counts = ("unknown" if count is None else f"{count:,}" for count in (one.read, one.written))
-        yield one.stage, called(one.who), f"{one.requests:,}", *counts
+        money = (NONE if one.money is None else money_text(one.money),) if _paid(run) else ()
+        yield one.stage, called(one.who), f"{one.requests:,}", *counts, *money
+
+
+def _paid(run: RunReport) -> bool:
+    return bool(run.manifest.prices)
 
 
 def _written(run: RunReport) -> Iterator[tuple[str, float]]:

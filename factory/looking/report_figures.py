@@ -108,6 +108,7 @@ class StageCost:
     requests: int
     read: int | None
     written: int | None
+    money: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class RunReport:
 Ask = Callable[[str], queries.Answer]
 
 # A row for each kind of answer: a small cube, from which every rate is summed. No text is read: `loop` is there where one is.
-_CUBE = """
+CUBE = """
 SELECT r.round, r.slot, r.temperature, coalesce(p.source, 'unknown') AS source,
        count(*) FILTER (r.loop = 'hard'), count(r.loop)
 FROM rollouts r LEFT JOIN prompts p ON p.prompt_id = r.prompt_id AND p.round = r.round GROUP BY ALL ORDER BY ALL
@@ -189,7 +190,7 @@ _MEDIANS = """
 SELECT coalesce(cause, 'all'), side, median(size) FROM sides GROUP BY GROUPING SETS ((cause, side), (side)) ORDER BY ALL
 """
 _COST = """
-SELECT stage, who, sum(requests)::BIGINT, sum(prompt_tokens)::BIGINT, sum(completion_tokens)::BIGINT
+SELECT stage, who, sum(requests)::BIGINT, sum(prompt_tokens)::BIGINT, sum(completion_tokens)::BIGINT, sum(money)
 FROM cost GROUP BY stage, who ORDER BY min(round), stage, who
 """
 # Chosen by narrow columns first: to join the texts would hold those of the whole run in memory.
@@ -205,24 +206,28 @@ ORDER BY cause
 """
 
 
+def margins_of(ask: Ask) -> tuple[Bin, ...]:
+    return tuple(Bin(*row) for row in ask(_MARGINS).rows)  # type: ignore[arg-type]  # as selected
+
+
 def run_report(root: Path) -> RunReport:
     """Raises Fixable where the folder is no run, or its tables cannot be read."""
     run = RunFolder(root)
     manifest = run.known()
     with queries.session(root) as ask:
         trust = ask(_TRUST).rows
-        lengths = _lengths(ask)
+        lengths = lengths_of(ask)
         return RunReport(
             name=manifest.name,
             root=root,
             manifest=manifest,
             max_tokens=int(manifest.identity["rollouts.max_tokens"]),
             figures=figures(root),
-            loops=rates(ask(_CUBE).rows),
+            loops=rates(ask(CUBE).rows),
             trust_round=int(str(trust[0][0])) if trust else None,
             jury=_of_judge(trust, None),
             judges=tuple(_judge(row, trust) for row in ask(_JUDGES).rows),
-            margins=tuple(Bin(*row) for row in ask(_MARGINS).rows),  # type: ignore[arg-type]  # as selected
+            margins=margins_of(ask),
             median_margins={str(cause): float(str(value)) for cause, value in ask(_MEDIAN_MARGINS).rows},
             lengths=lengths,
             stages=tuple(StageCost(*row) for row in ask(_COST).rows),  # type: ignore[arg-type]  # as selected
@@ -273,7 +278,7 @@ def _judge(row: Sequence[object], trust: Sequence[Sequence[object]]) -> JudgeRep
     return JudgeReport(str(judge), ok, failed, mean, _of_judge(trust, str(judge)))  # type: ignore[arg-type]  # as selected
 
 
-def _lengths(ask: Ask) -> Lengths:
+def lengths_of(ask: Ask) -> Lengths:
     """In tokens where every pair has them: what a trainer sees."""
     unit = Unit.CHARACTERS if ask(_WITHOUT_IDS).rows[0][0] else Unit.TOKENS
     chosen, rejected = _SIZES[unit]

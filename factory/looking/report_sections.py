@@ -3,14 +3,15 @@
 The rule that must not break: every figure comes from `factory.looking.report_figures`, of one run or of two side by side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from factory.looking import plots
 from factory.looking.advice import percent
 from factory.looking.figures import Figures
 from factory.looking.page import Section, Table, without_empty
-from factory.looking.plots import Bars, Dots, Plot, Steps
-from factory.looking.report_figures import LENGTH_BINS, MARGIN_BIN, Bin, Cut, Measured, Rate, RunReport, Side
+from factory.looking.plots import PAGE, Bars, Colours, Dots, Plot, Steps
+from factory.looking.report_figures import LENGTH_BINS, MARGIN_BIN, Bin, Cut, Lengths, Measured, Rate, RunReport, Side
 from factory.looking.report_terms import NONE, Run, columns, rate_cells
 
 SOURCES = 12  # that a plot shows; the table has them all
@@ -29,9 +30,15 @@ def funnel(runs: Sequence[Run]) -> Iterator[Section]:
     yield Section(
         "From prompts to pairs",
         ("Every prompt ends as one pair, with what decided it, or is dropped for one reason.",),
-        plots=without_empty([plots.bars("From prompts to pairs", series, "prompts")]),
+        plots=without_empty([drawn_outcomes({run.name: run.report.figures for run in runs})]),
         folded=(Table("From prompts to pairs, in numbers", ("outcome", *columns(runs, "prompts", "share")), rows),),
     )
+
+
+def drawn_outcomes(figures: Mapping[str, Figures], colours: Colours = PAGE) -> Plot | None:
+    """Of each run by its name."""
+    series = [Bars(name, dict(_outcomes(own))) for name, own in figures.items()]
+    return plots.bars("From prompts to pairs", series, "prompts", colours=colours)
 
 
 def _outcomes(figures: Figures) -> Iterator[tuple[str, int]]:
@@ -52,13 +59,19 @@ def loops(runs: Sequence[Run]) -> Iterator[Section]:
         names = list(dict.fromkeys(one.name for found in rates.values() for one in found))
         if cut is Cut.ROUND and len(names) < 2:
             continue
-        series = [Dots(name, _at(found, names[:SOURCES])) for name, found in rates.items()]
-        drawn.append(plots.dots(f"Hard loops {words}", series, "hard loops, share of the answers"))
+        drawn.append(drawn_loops(cut, rates))
         tables.append(_rate_table(f"Hard loops {words}, in numbers", cut, names, list(rates.values()), runs))
     caps = ", ".join(dict.fromkeys(str(run.report.max_tokens) for run in runs))
     words = f"An answer is a hard loop where it would repeat itself for ever. The cap of {caps} tokens hides what would loop "
     words += "later. Bars are 95% intervals (Wilson's); rules: " + "; ".join(_rules(run, runs) for run in runs) + "."
     yield Section("Doom loops", (words,), plots=without_empty(drawn), folded=tuple(tables))
+
+
+def drawn_loops(cut: Cut, rates: Mapping[str, Sequence[Rate]], colours: Colours = PAGE) -> Plot | None:
+    """Of each run by its name."""
+    names = list(dict.fromkeys(one.name for found in rates.values() for one in found))[:SOURCES]
+    series = [Dots(name, _at(found, names)) for name, found in rates.items()]
+    return plots.dots(f"Hard loops {_CUTS[cut]}", series, "hard loops, share of the answers", colours=colours)
 
 
 def _rules(run: Run, runs: Sequence[Run]) -> str:
@@ -151,9 +164,8 @@ def _percent(found: Measured | None) -> str:
 
 
 def sides(runs: Sequence[Run]) -> Iterator[Section]:
-    series = [one for run in runs for one in _margin_series(run, alone=len(runs) == 1)]
-    drawn = [plots.steps("Margins", series, "margin, pooled SDs", lambda place: place * MARGIN_BIN)]
-    drawn += [_drawn_lengths(run, alone=len(runs) == 1) for run in runs]
+    drawn = [drawn_margins({run.name: run.report.margins for run in runs})]
+    drawn += [drawn_lengths(run.report.lengths, None if len(runs) == 1 else run.name) for run in runs]
     words = "A margin is how far apart the two sides are, in units of the judges' own spread within a prompt. A loop has none: "
     words += (
         "nobody judges it. A verifier's pair may have a negative one: what is right counts before what is liked. A "
@@ -181,15 +193,21 @@ def _size(value: float | None) -> str:
     return NONE if value is None else f"{value:,.0f}"
 
 
-def _margin_series(run: Run, *, alone: bool) -> list[Steps]:
-    """By cause where there is one run; of all pairs where there are two."""
-    groups = dict.fromkeys(one.group for one in run.report.margins)
-    if alone:
-        return [Steps(group, _shares(run.report.margins, group)) for group in groups]
-    merged: dict[int, int] = {}
-    for one in run.report.margins:
-        merged[one.place] = merged.get(one.place, 0) + one.count
-    return [Steps(run.name, _shares([Bin("all", place, count) for place, count in merged.items()], "all"))]
+def drawn_margins(margins: Mapping[str, Sequence[Bin]], colours: Colours = PAGE) -> Plot | None:
+    """Of each run by its name: by cause where there is one, of all pairs where there are two."""
+    if len(margins) == 1:
+        (bins,) = margins.values()
+        series = [Steps(group, _shares(bins, group)) for group in dict.fromkeys(one.group for one in bins)]
+    else:
+        series = [Steps(name, _shares(_merged(bins), "all")) for name, bins in margins.items()]
+    return plots.steps("Margins", series, "margin, pooled SDs", lambda place: place * MARGIN_BIN, colours=colours)
+
+
+def _merged(bins: Sequence[Bin]) -> list[Bin]:
+    counts: Counter[int] = Counter()
+    for one in bins:
+        counts[one.place] += one.count
+    return [Bin("all", place, count) for place, count in counts.items()]
 
 
 def _shares(bins: Sequence[Bin], group: str) -> dict[int, float]:
@@ -198,9 +216,9 @@ def _shares(bins: Sequence[Bin], group: str) -> dict[int, float]:
     return {one.place: one.count / whole for one in own}
 
 
-def _drawn_lengths(run: Run, *, alone: bool) -> Plot | None:
-    found = run.report.lengths
+def drawn_lengths(found: Lengths, whose: str | None, colours: Colours = PAGE) -> Plot | None:
+    """`whose`: where there are several runs."""
     series = [Steps(side.value, _shares(found.bins, side.value)) for side in Side]
-    title = "Lengths of both sides" if alone else f"Lengths of both sides, {run.name}"
+    title = "Lengths of both sides" if whose is None else f"Lengths of both sides, {whose}"
     axis = f"{found.unit} (each step doubles)"
-    return plots.steps(title, series, axis, lambda place: 2 ** (place / LENGTH_BINS), doubling=True)
+    return plots.steps(title, series, axis, lambda place: 2 ** (place / LENGTH_BINS), doubling=True, colours=colours)

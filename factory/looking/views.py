@@ -163,19 +163,26 @@ COST = View(
         "requests": "that were answered",
         "prompt_tokens": "read; NULL where the server does not say",
         "completion_tokens": "written; NULL where the server does not say",
+        "money": "that those tokens cost by the recipe's `budget.prices`; NULL where a price or a count is not known",
     },
     """
-    SELECT round, 'rollouts' AS stage, model AS who, count(*) FILTER (error IS NULL) AS requests,
-           sum(len(prompt_token_ids))::BIGINT AS prompt_tokens, sum(len(token_ids))::BIGINT AS completion_tokens
-    FROM rollouts GROUP BY round, model
-    UNION ALL
-    SELECT round, 'verdicts', judge, sum(calls)::BIGINT, sum(prompt_tokens)::BIGINT, sum(completion_tokens)::BIGINT
-    FROM verdicts GROUP BY round, judge HAVING sum(calls) > 0
-    UNION ALL
-    SELECT round, 'confirmations', judge, count(*) FILTER (status <> 'not_asked'), sum(prompt_tokens)::BIGINT,
-           sum(completion_tokens)::BIGINT
-    FROM confirmations GROUP BY round, judge
-    ORDER BY round, stage, who
+    WITH counted AS (
+        SELECT r.round, 'rollouts' AS stage, 'policy' AS role, model AS who, count(*) FILTER (error IS NULL) AS requests,
+               coalesce(sum(len(prompt_token_ids)), any_value(t.prompt_tokens))::BIGINT AS prompt_tokens,
+               coalesce(sum(len(token_ids)), any_value(t.completion_tokens))::BIGINT AS completion_tokens
+        FROM rollouts r LEFT JOIN policy_tokens t ON t.round = r.round GROUP BY r.round, model
+        UNION ALL
+        SELECT round, 'verdicts', judge, judge, sum(calls)::BIGINT, sum(prompt_tokens)::BIGINT, sum(completion_tokens)::BIGINT
+        FROM verdicts GROUP BY round, judge HAVING sum(calls) > 0
+        UNION ALL
+        SELECT round, 'confirmations', judge, judge, count(*) FILTER (status <> 'not_asked'), sum(prompt_tokens)::BIGINT,
+               sum(completion_tokens)::BIGINT
+        FROM confirmations GROUP BY round, judge
+    )
+    SELECT c.round, stage, who, requests, prompt_tokens, completion_tokens,
+           (prompt_tokens * p.prompt + completion_tokens * p.completion) / 1e6 AS money
+    FROM counted c LEFT JOIN prices p ON p.round = c.round AND p.role = c.role
+    ORDER BY c.round, stage, who
     """,
 )
 

@@ -100,6 +100,9 @@ def budget_lines(budget: Budget, need: Need, spent: Spent) -> list[str]:
         used = spent.seconds / 3600
         pace = used / spent.requests if spent.requests else None
         lines.append(_line("max_hours", budget.max_hours, used, None if pace is None else pace * need.requests))
+    if budget.max_cost is not None:
+        pace = spent.money / spent.requests if spent.requests else None
+        lines.append(_line("max_cost", budget.max_cost, spent.money, None if pace is None else pace * need.requests))
     return lines
 
 
@@ -107,7 +110,8 @@ def _line(name: str, most: float, used: float, need: float | None) -> str:
     said = f"budget.{name} {most:,.10g}: {used:,.10g} used"
     if need is None:
         return f"{said}; whether it is enough can be told when something was sent"
-    left = f"at most about {need:,.0f} to go" if name != "max_hours" else f"about {need:,.2g} to go at the pace so far"
+    counted = name in ("max_requests", "max_tokens_total")
+    left = f"at most about {need:,.0f} to go" if counted else f"about {need:,.2g} to go at the pace so far"
     if used + need <= most:
         return f"{said}, {left}: enough"
     return f"{said}, {left}: may not be enough; the run then stops clean, and goes on with a higher one"

@@ -21,6 +21,7 @@ from factory.recipes import yaml_tree
 from factory.recipes.recipe_words import explain
 from factory.recipes.yaml_tree import Location, Tree, Unfit
 from schemas.errors import RecipeError
+from schemas.marks import MarksUse
 from schemas.recipe import Recipe
 from schemas.section import Section
 
@@ -49,8 +50,18 @@ def read_recipe(path: Path) -> Recipe:
     Paths in the recipe start from its own folder, `machine.runs` from the working folder.
     """
     recipe = _parsed(path, _Names(path.parent.resolve()).settle)
+    _refuse_prices_of_others(recipe, path)
     runs = _absolute(Path.cwd(), str(recipe.machine.runs))
     return recipe.model_copy(update={"machine": recipe.machine.model_copy(update={"runs": runs})})
+
+
+def _refuse_prices_of_others(recipe: Recipe, path: Path) -> None:
+    """A name that is no model's would make the run look cheap."""
+    models = {recipe.policy.model} | {seat.model.model for seat in recipe.jury.judges if seat.model is not None}
+    if unknown := sorted(set(recipe.budget.prices) - models):
+        raise RecipeError(
+            f"{path}: budget.prices.{unknown[0]}: is no model of this recipe; they are {', '.join(sorted(models))}"
+        )
 
 
 def stored_recipe(path: Path) -> Recipe:
@@ -98,9 +109,11 @@ def canonical_json(value: JsonValue) -> str:
 def identity(recipe: Recipe) -> dict[str, str]:
     """Dotted field -> canonical JSON, for all that decides the data.
 
-    Of a path only the name counts here: what the file holds is known by a digest of its own.
+    Of a path only the name counts here: what the file holds is known by a digest of its own. A recipe that heeds no marks is
+    the recipe that it was before there were any.
     """
-    return dict(_leaves(recipe, ()))
+    heeded = recipe.pairing.marks is not MarksUse.UNUSED
+    return {field: value for field, value in _leaves(recipe, ()) if heeded or field != "pairing.marks"}
 
 
 def changed_fields(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -24,6 +24,7 @@ from factory.serving.models import LocalModel, resolve_model
 from factory.serving.server import serve
 from schemas.errors import EngineRefused
 from schemas.manifest import Live, ServerNow
+from schemas.price import Price
 from schemas.recipe import Machine, ModelRef, Recipe, Rollouts
 
 EVERY = 2.0  # seconds between two lines about the servers
@@ -39,6 +40,13 @@ def model_refs(recipe: Recipe) -> dict[str, ModelRef]:
     """Every model of the run by the name of its role: `policy`, and each judge's that names one of its own."""
     refs = {"policy": recipe.policy}
     return refs | {ref.seat: ref.model for ref in recipe.jury.judges if ref.model is not None}
+
+
+def prices_of(recipe: Recipe) -> dict[str, Price]:
+    """Of every role that answers, where its model has a price: a judge without a model of its own is the policy."""
+    refs = {seat.seat: seat.model or recipe.policy for seat in recipe.jury.judges} | {"policy": recipe.policy}
+    prices = recipe.budget.prices
+    return {role: prices[ref.model] for role, ref in refs.items() if ref.model in prices}
 
 
 def say_live(path: Path, servers: Sequence[ServerNow]) -> None:
@@ -141,7 +149,10 @@ class EngineRoom:
         probed = [await probe(client, url, ref.model) for url in urls]
         for line in dict.fromkeys(line for one in probed for line in self._warnings(ref, one)):
             self.progress.say(line)
-        return Engine(client, urls, _common(probed), machine.concurrency, say=self.progress.say, gate=self.gate)
+        price = self.gate.budget.prices.get(ref.model)
+        return Engine(
+            client, urls, _common(probed), machine.concurrency, say=self.progress.say, gate=self.gate, price=price
+        )
 
     @staticmethod
     def _warnings(ref: ModelRef, probed: Probed) -> list[str]:

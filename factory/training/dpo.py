@@ -40,7 +40,7 @@ from factory.training.stored_ids import ReferenceLogProbs, StoredIdsCollator, da
 from factory.training.token_pairs import TokenPair, read_token_pairs, short_enough
 from schemas.recipe import ModelRef
 from schemas.train import Lora, Train
-from schemas.training import RESULT, TrainingPlan, TrainingResult
+from schemas.training import METRICS, RESULT, TrainingPlan, TrainingResult
 
 TRIPPED = 2
 VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate")
@@ -126,7 +126,7 @@ def build(plan: TrainingPlan, say: Say) -> MarkedStates:
     tokenizer = AutoTokenizer.from_pretrained(plan.model, trust_remote_code=plan.trust_remote_code)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     seen = _reference(plan, (*used, *held_out), pad, say, bf16=settings.bf16)
-    watch = Watch(Metrics(plan.folder / "metrics.jsonl"), train.guards, say, PartialState().is_main_process)
+    watch = Watch(Metrics(plan.folder / METRICS), train.guards, say, PartialState().is_main_process)
     watch.go_on_from(state[0] if state else 0)
     trainer = MarkedStates(
         watch=watch,

@@ -1,5 +1,7 @@
 """The dataset that a trainer loads: equal by either loader, split by prompt, with a card that tells no secrets."""
 
+import re
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,12 +14,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from factory import store
-from factory.export import is_test, write_format
+from factory.export import described, is_test, write_format
 from factory.export_card import card, shared_form
 from factory.formats import FORMATS
 from factory.formats.base import Written
 from factory.looking import queries
-from factory.looking.figures import figures
 from factory.run import RunFolder
 from schemas.chat import Message, Role
 from schemas.errors import StorageError
@@ -26,6 +27,7 @@ from schemas.manifest import Provenance, RunManifest
 from schemas.recipe import Recipe
 from schemas.rows import Cause, Pair, Prompt
 from schemas.tables import Table
+from tests.samples import a_rollout
 
 MESSAGES = (Message(Role.SYSTEM, "Be brief."), Message(Role.USER, 'Wie heißt es? 🏔️\n"quoted"'))
 HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
@@ -268,7 +270,7 @@ def test_export_that_fails_leaves_the_old_dataset(tmp_path: Path, monkeypatch: p
 def test_export_holds_nothing_but_the_dataset(folder: Path) -> None:
     names = {path.relative_to(folder).parts[0] for path in folder.rglob("*")}
 
-    assert names == {"README.md", "data", "dataset_dict.json", "test", "train"}
+    assert names == {"README.md", "data", "dataset_dict.json", "images", "test", "train"}
 
 
 # The card
@@ -277,7 +279,7 @@ def test_export_holds_nothing_but_the_dataset(folder: Path) -> None:
 def a_card(tmp_path: Path, recipe: Recipe) -> str:
     run = a_run(tmp_path / "run", PAIRS)
     written = Written({"train": "data/train.parquet"}, {"train": 12}, {})
-    return card(recipe, a_manifest(), figures(run.root), FORMATS[ExportFormat.TRL], written)
+    return card(recipe, a_manifest(), described(run), FORMATS[ExportFormat.TRL], written)
 
 
 def test_card_front_matter_is_what_the_hub_reads(folder: Path) -> None:
@@ -290,6 +292,34 @@ def test_card_front_matter_is_what_the_hub_reads(folder: Path) -> None:
     files = found["configs"][0]["data_files"]
     assert {entry["split"] for entry in files} == {"train", "test"}
     assert all((folder / entry["path"]).exists() for entry in files)
+
+
+def test_card_shows_plots_that_lie_beside_it_and_says_what_they_show(folder: Path) -> None:
+    text = (folder / "README.md").read_text(encoding="utf-8")
+
+    shown = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)
+    assert {path for _, path in shown} == {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    assert {path: said for said, path in shown}["images/from-prompts-to-pairs.png"] == (
+        f"prompts. prompts {len(PAIRS)}; paired: jury {len(PAIRS) - 1}; paired: loop 1"
+    )
+    for _, path in shown:
+        width, height = struct.unpack(">II", (folder / path).read_bytes()[16:24])
+        assert 500 < width < 1000
+        assert 150 < height < 1000
+
+
+def test_card_images_hold_strangers_words_harmlessly(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", PAIRS)
+    names = ("](x) <script>alert(1)</script>\x00\u202e\n# no", "詩" * 400)
+    prompts = [Prompt(pair.prompt_id, names[at % 2], pair.messages) for at, pair in enumerate(PAIRS)]
+    run.write_part(Table.PROMPTS, 0, prompts)
+    run.write_part(Table.ROLLOUTS, 0, [a_rollout(pair.prompt_id, "t0") for pair in PAIRS])
+
+    (image,) = (image for image in described(run).images if "kind-of-prompt" in image.path)
+
+    said = image.markdown.removesuffix("](images/hard-loops-by-kind-of-prompt.png)\n").partition("![")[2]
+    assert not set(said) & set("<>[]\n\x00\u202e")
+    assert "&#60;script&#62;" in said
 
 
 def test_card_names_sources_and_their_licences(tmp_path: Path) -> None:

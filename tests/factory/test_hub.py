@@ -19,7 +19,8 @@ from tests.fake_hub import FakeHub
 
 REPO = "org/pairs"
 TRL = FORMATS[ExportFormat.TRL]
-OURS = {"README.md", "prefactory.json", "data/train.parquet", "data/test.parquet"}
+IMAGES = {f"images/{name}.png" for name in ("from-prompts-to-pairs", "margins", "lengths-of-both-sides")}
+OURS = {"README.md", "prefactory.json", "data/train.parquet", "data/test.parquet", *IMAGES}
 
 
 def exported(root: Path, ids: list[str], round_: int = 0, share: float = 0.5) -> RunFolder:
@@ -49,7 +50,7 @@ def test_push_makes_a_private_dataset_of_the_export_without_its_copies(tmp_path:
     assert (
         fake_hub.repos[REPO]["data/train.parquet"] == (run.export_path("trl") / "data" / "train.parquet").read_bytes()
     )
-    assert (pushed.files, pushed.removed, pushed.card_kept) == (3, (), False)
+    assert (pushed.files, pushed.removed, pushed.card_kept) == (6, (), False)
     assert [path.name for path in (run.root / "export").iterdir()] == ["trl"]
     assert (run.export_path("trl") / "README.md").read_bytes() != b""
 
@@ -83,6 +84,8 @@ def test_push_of_a_later_round_adds_its_files_and_one_card_names_all(tmp_path: P
         {"split": "test", "path": ["data/test.parquet", "round-1/data/test.parquet"]},
     ]
     assert f"{len(IDS)} rows in all" in card.text
+    assert "](round-1/images/margins.png)" in card.text
+    assert "](images/" not in card.text  # what is shown is of the round that is spoken of
 
 
 def test_push_removes_what_an_earlier_one_made_and_nothing_else(tmp_path: Path, fake_hub: FakeHub) -> None:

@@ -1,5 +1,6 @@
 """What a recipe's budget lets out, to the last request, and how a run goes on with a larger one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from factory.client.protocol import Ability
 from factory.client.spending import read_spent
+from factory.ledger.identity import Stage
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from schemas.errors import BudgetSpent
+from flows.round_page import figure_rows
+from schemas.errors import BudgetSpent, RecipeError
 from schemas.manifest import Spent
 from schemas.rows import Rollout
 from tests.conftest import Command, RecipeWriter
@@ -204,3 +208,73 @@ def test_whole_tables_of_a_stopped_run_are_those_of_finished_shards(
     finished = [row for shard in range(2) for row in RunFolder(root).read_rows(Rollout, shard)]
 
     assert finished == undisturbed.rollouts[: len(finished)]
+
+
+PRICES = {"fake-model": {"prompt": 1000.0, "completion": 2000.0}}
+
+
+def test_budget_in_money_stops_the_run_and_a_higher_one_goes_on(
+    prefactory: Command, write_recipe: RecipeWriter, undisturbed: Tables
+) -> None:
+    path = write_recipe({"budget.max_cost": 40, "budget.prices": PRICES})
+    with pytest.raises(BudgetSpent, match=r"max_cost: [0-9.]+ of 40(\.0)? is spent"):
+        make(path)
+    assert 0 < spent(path).money <= 40
+
+    root, _ = make(write_recipe({"budget.prices": PRICES}))
+
+    assert_equal(made(path), undisturbed)
+    found = spent(path)
+    assert found.money == pytest.approx((found.prompt_tokens * 1000 + found.completion_tokens * 2000) / 1e6)
+    assert f"at a cost of {found.money:,.2f} by the recipe's prices" in prefactory("status", root).out
+    assert f"at a cost of {found.money:,.2f}" in prefactory("status", root, "--watch").out
+    asked = prefactory("query", root, "SELECT sum(money) FROM cost", "--format", "csv").out.split()[-1]
+    assert float(asked) == pytest.approx(found.money)
+    figures = {str(row["figure"]): row["value"] for row in figure_rows(RunFolder(root))}
+    assert figures["spent in money, all rounds"] == f"{found.money:,.2f}"
+
+
+def test_prices_that_come_later_are_no_other_recipe_and_tell_what_was_answered_before(
+    prefactory: Command, write_recipe: RecipeWriter
+) -> None:
+    root, _ = make(write_recipe())
+    assert "cost of" not in prefactory("status", root).out
+    assert json.loads(prefactory("status", root, "--json").out)["spent"]["money"] is None
+    money = "SELECT count(money) AS known, count(*) AS rows FROM cost"
+    assert prefactory("query", root, money, "--format", "csv").out.split() == ["known,rows", "0,4"]
+
+    assert make(write_recipe({"budget.prices": PRICES}))[1] == 0
+
+    assert prefactory("query", root, money, "--format", "csv").out.split() == ["known,rows", "4,4"]
+    assert prefactory("verify", root).code == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budget.prices": {"gpt": PRICES["fake-model"]}}, "prices.gpt: is no model of this recipe; they are fake-model"),
+        ({"budget.max_cost": 3}, "max_cost wants prices"),
+        ({"budget.prices": {"fake-model": {"prompt": -1, "completion": 0}}}, "budget.prices.fake-model.prompt: got -1"),
+    ],
+)  # fmt: skip
+def test_prices_that_cannot_be_meant_are_refused(
+    write_recipe: RecipeWriter, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(RecipeError, match=said):
+        read_recipe(write_recipe(changes))
+
+
+def test_cost_of_a_policy_whose_server_gives_no_token_ids_is_as_the_server_counts(
+    prefactory: Command, write_recipe: RecipeWriter
+) -> None:
+    with FakeEngine(abilities=frozenset(Ability) - {Ability.TOKEN_IDS}) as engine:
+        path = write_recipe({"budget.prices": PRICES, "policy.urls": [engine.url]})
+        root, _ = make(path, Stage.ROLLOUTS)
+
+    asked = prefactory("query", root, "SELECT prompt_tokens, completion_tokens, money FROM cost", "--format", "csv").out
+    read, written, money = asked.split()[1].split(",")
+    found = spent(path)
+    assert (int(read), int(written)) == (found.prompt_tokens, found.completion_tokens)
+    assert float(money) == pytest.approx(found.money)
+    ids = prefactory("query", root, "SELECT count(token_ids) FROM rollouts", "--format", "csv").out.split()[1]
+    assert ids == "0"

@@ -51,7 +51,7 @@ def test_export_other_split_brings_every_format_up_to_date(
 
     prefactory("export", write_recipe({"export.test_share": 0.0}))
 
-    assert {path.name for path in run.export_path("openrlhf").iterdir()} == {"README.md", "train.jsonl"}
+    assert {path.name for path in run.export_path("openrlhf").iterdir()} == {"README.md", "images", "train.jsonl"}
     assert {path.name for path in (run.export_path("trl") / "data").iterdir()} == {"train.parquet"}
     assert prefactory("verify", run.root).code == 0
 

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.client.gate import Gate, at_most
-from factory.client.spending import Spending
+from factory.client.spending import Spending, read_spent
 from schemas.chat import Completion, Message, Request, Role, Sampling, Task
 from schemas.errors import BudgetSpent, Halted, Stopped
+from schemas.price import Price
 from schemas.recipe import Budget
 
 STOP = Stopped("stopped", 2)
@@ -33,8 +34,8 @@ def answer(tokens: int) -> Completion:
     return Completion("r", "x", "stop", prompt_tokens=tokens, completion_tokens=0)
 
 
-async def ask(gate: Gate, tokens: int = 5, asked: Request | None = None) -> None:
-    async with gate.through(asked or request()) as settle:
+async def ask(gate: Gate, tokens: int = 5, asked: Request | None = None, price: Price | None = None) -> None:
+    async with gate.through(asked or request(), price) as settle:
         await asyncio.sleep(0)
         settle(answer(tokens))
 
@@ -55,6 +56,34 @@ def refused(results: list[object]) -> int:
 
 def a_gate(path: Path, **budget: float) -> Gate:
     return Gate(Budget.model_validate(budget), Spending(path / "spent.json"))
+
+
+def test_gate_lets_out_what_cannot_cost_more_than_the_budget_has(tmp_path: Path) -> None:
+    price = Price(prompt=1_000_000, completion=0)
+    gate = Gate(Budget(max_cost=MOST - 10 + 4 * 5, prices={"m": price}), Spending(tmp_path / "spent.json"))
+
+    async def main() -> list[object]:
+        async with gate.at_work():
+            return list(await asyncio.gather(*(ask(gate, price=price) for _ in range(9)), return_exceptions=True))
+
+    results = asyncio.run(main())
+
+    assert refused(results) == 4  # five tokens at one each: the sixth might have cost more than was left
+    assert "budget.max_cost: 25 of" in str(gate.why)
+    assert read_spent(tmp_path / "spent.json").money == 25
+
+
+def test_gate_charges_the_most_where_the_server_counts_nothing(tmp_path: Path) -> None:
+    price = Price(prompt=1_000_000, completion=2_000_000)
+    gate = Gate(Budget(prices={"m": price}), Spending(tmp_path / "spent.json"))
+
+    async def main() -> None:
+        async with gate.at_work(), gate.through(request(), price) as settle:
+            settle(Completion("r", "x", "stop"))
+
+    asyncio.run(main())
+
+    assert read_spent(tmp_path / "spent.json").money == MOST + 10  # ten of the tokens are written ones
 
 
 def test_gate_without_a_budget_lets_everything_through(tmp_path: Path) -> None:

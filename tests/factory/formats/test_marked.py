@@ -14,14 +14,13 @@ import pytest
 from factory.export import Exported, rows_of, write_format
 from factory.formats import FORMATS
 from factory.formats.base import RowsOf
-from factory.formats.marked import MarksUse
 from factory.ledger.identity import Stage
 from factory.ledger.marks import write_mark
 from factory.looking import queries
 from factory.looking.sql import literal
 from factory.run import RunFolder
 from schemas.export import Export, ExportFormat
-from schemas.marks import HumanMark, Mark
+from schemas.marks import HumanMark, Mark, MarksUse
 from schemas.rows import Cause, Loop, Pair, Prompt
 from schemas.tables import Table
 from tests.conftest import Command, RecipeWriter

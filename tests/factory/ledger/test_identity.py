@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.ledger.identity import Stage, decides, drift, fingerprint, full_identity, provenance
-from schemas.manifest import PartFile
+from schemas.manifest import PartFile, Provenance
 from schemas.recipe import Recipe
 
 STAGES = list(Stage)
@@ -55,6 +55,24 @@ def identity_of(changes: Mapping[str, Any] | None = None) -> dict[str, str]:
 
 def test_full_identity_names_everything_that_decides() -> None:
     assert FIRST.keys() <= identity_of().keys()
+
+
+def test_full_identity_of_a_recipe_that_heeds_no_marks_knows_of_none() -> None:
+    """Else the folders that were made before there were marks would be refused."""
+    assert not {field for field in identity_of() if "marks" in field}
+    assert identity_of({"pairing.marks": "flip"})["pairing.marks"] == '"flip"'
+
+
+def test_marks_decide_the_pairs_alone_and_new_ones_are_no_drift() -> None:
+    one, other = (full_identity(a_recipe(), replaced) for replaced in map(heeding, ("a", "b")))
+
+    changed = [stage for stage in STAGES if fingerprint(stage, one, []) != fingerprint(stage, other, [])]
+    assert changed == STAGES[STAGES.index(Stage.BALANCE) :]
+    assert drift(one, other, None) == []
+
+
+def heeding(digest: str) -> Provenance:
+    return provenance({"policy": "sha"}, {"clarity": "sha"}, {"file": "sha"}, marks=digest)
 
 
 def test_full_identity_every_field_decides_some_stage() -> None:

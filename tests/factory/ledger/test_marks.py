@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factory.ledger.marks import LONGEST, digest_of_marks, read_marks, standing_marks, write_mark
+from factory.ledger.marks import LONGEST, digest_of_marks, read_marks, standing_marks, standing_when, write_mark
 from factory.looking import queries
 from factory.run import RunFolder
 from schemas.errors import Fixable, StorageError
@@ -146,3 +146,36 @@ def test_marks_digest_knows_what_is_said_and_nothing_else(said: list[HumanMark],
 
     assert digest_of_marks(again) == digest_of_marks(said)
     assert digest_of_marks([*said, OTHER]) != digest_of_marks(said)
+
+
+def test_marks_a_pair_is_two_answers_whichever_was_the_chosen_one(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    again = replace(RIGHT, chosen_id=RIGHT.rejected_id, rejected_id=RIGHT.chosen_id, mark=Mark.BOTH_BAD)
+    for mark in (FLIPPED, again):
+        write_mark(run, mark, None)
+
+    assert standing_marks(run) == {again.key: again}
+    assert [row[2:5] for row in seen(tmp_path)] == [(again.chosen_id, again.rejected_id, "both_bad")]
+    write_mark(run, replace(FLIPPED, mark=Mark.WITHDRAWN), None)
+    assert standing_marks(run) == {}
+    assert seen(tmp_path) == []
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(marks, min_size=1, max_size=6), st.data())
+def test_marks_that_stood_once_are_found_again_by_their_digest(
+    tmp_path: Path, said: list[HumanMark], draw: st.DataObject
+) -> None:
+    run = RunFolder(tmp_path)
+    run.human_path.unlink(missing_ok=True)
+    when = draw.draw(st.integers(0, len(said)))
+    stood = standing_marks(run)
+    for number, mark in enumerate(said, 1):
+        write_mark(run, mark, None)
+        stood = standing_marks(run) if number == when else stood
+
+    found = standing_when(run, digest_of_marks(stood.values()))
+
+    assert found is not None
+    assert {key: mark.mark for key, mark in found.items()} == {key: mark.mark for key, mark in stood.items()}
+    assert standing_when(run, "of nothing") is None

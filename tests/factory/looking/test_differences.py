@@ -52,3 +52,5 @@ def test_differences_are_of_what_both_runs_have(tmp_path: Path) -> None:
         "pairs by jury",
     ]
     assert not any(one.clear for one in differences(run, run))
+    marked = replace(run, figures=replace(run.figures, causes={"jury": 1, "human": 1}))
+    assert "pairs by human" in [one.what for one in differences(run, marked)]

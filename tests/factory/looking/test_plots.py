@@ -32,7 +32,11 @@ def test_plot_has_the_pages_colours_and_no_markup_of_its_words(draw: Callable[[]
 
 @pytest.mark.parametrize("draw", DRAWN)
 def test_plot_drawn_again_is_the_same(draw: Callable[[], Plot | None]) -> None:
-    assert draw() == draw()
+    one, other = draw(), draw()
+
+    assert one is not None
+    assert other is not None
+    assert (one.says, one.svg, one.png()) == (other.says, other.svg, other.png())
 
 
 def test_plot_of_nothing_is_none() -> None:

@@ -157,6 +157,16 @@ def test_lines_say_what_is_known_and_nothing_else() -> None:
     ]
 
 
+def test_lines_say_what_it_cost_and_what_is_done_beside_the_stages() -> None:
+    training = "training from round 0: step 12 of 60, since 14:03:10 (4 min)"
+
+    first, second, third, _ = lines_of(replace(GOING, cost=0.01234, doing=(training,)))
+
+    assert first.startswith("round 0: ")
+    assert second == training
+    assert third.startswith("50 requests and 5,500 tokens so far, at a cost of 0.0123; ")
+
+
 def test_lines_of_what_came_of_it() -> None:
     later = replace(
         GOING,

@@ -1,5 +1,6 @@
 """SQL over a run's tables: the catalog opens anywhere, and a question can only look."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from schemas.errors import Fixable, StorageError
 from schemas.rows import Cause, Pair, Prompt
 from schemas.tables import OF_ROUNDS, SCHEMAS, Table
 from tests.full_disk import names, no_room
+from tests.reports import a_manifest
 
 PROMPT = Prompt("p", "file", ())
 PAIR = Pair("p", (), "a", "b", "p:0:t0", "p:0:t1", 1.0, -1.0, 2.0, 1.0, Cause.JURY, (1,), (2,), None, False, True)
@@ -43,6 +45,70 @@ def test_catalog_opens_in_a_plain_client_from_anywhere(
 
     assert found == [("p0", 0), ("p1", 1), ("q0", 0), ("q1", 1)]
     assert cause == [("jury",)]
+
+
+def asked_of(catalog: Path, *statements: str) -> Sequence[object]:
+    """By a program that knows nothing of us."""
+    with duckdb.connect(str(catalog), read_only=True) as client:
+        return [client.execute(sql).fetchall() for sql in statements][-1:]
+
+
+COUNTED = "SELECT count(*) FROM prompts"
+
+
+def test_catalog_sees_what_came_since_it_was_written(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    RunFolder(root).write_manifest(a_manifest())
+    queries.write_catalog(root / "catalog.duckdb", root)
+    assert asked_of(root / "catalog.duckdb", COUNTED) == [[(0,)]]
+
+    for number in range(2):
+        RunFolder(root, number).write_part(Table.PROMPTS, 0, [PROMPT])
+
+    assert asked_of(root / "catalog.duckdb", "SELECT round, prompt_id FROM prompts ORDER BY ALL") == [
+        [(0, PROMPT.prompt_id), (1, PROMPT.prompt_id)]
+    ]
+    assert asked_of(root / "catalog.duckdb", "SELECT step, prompts FROM funnel ORDER BY round") == [
+        [("prompts", 1), ("prompts", 1)]
+    ]
+
+
+@pytest.mark.parametrize("name", ["moved", "it's [moved] *", "r\u00fcn"])
+def test_catalog_of_a_run_that_was_moved_is_an_error_until_it_is_told_or_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    RunFolder(root).write_manifest(a_manifest())
+    queries.write_catalog(root / "catalog.duckdb", root)
+    moved = tmp_path / name
+    root.rename(moved)
+    catalog = moved / "catalog.duckdb"
+
+    for view in ("prompts", "dropped", "rounds", "funnel"):
+        with pytest.raises(duckdb.Error, match="No files found"):
+            asked_of(catalog, f"FROM {view}")
+    monkeypatch.chdir(moved)
+    for view in ("dropped", "rounds", "funnel"):
+        asked_of(Path("catalog.duckdb"), "SET VARIABLE run = '.'", f"FROM {view}")
+    assert asked_of(Path("catalog.duckdb"), "SET VARIABLE run = '.'", COUNTED) == [[(4,)]]
+
+    monkeypatch.chdir(tmp_path)
+    queries.keep_catalog(catalog, moved)
+
+    assert asked_of(catalog, COUNTED) == [[(4,)]]
+    written = catalog.read_bytes()
+    queries.keep_catalog(catalog, moved)
+    assert catalog.read_bytes() == written  # it was right already
+
+
+def test_catalog_that_cannot_be_kept_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("no room")
+
+    monkeypatch.setattr(queries, "write_catalog", full)
+
+    queries.keep_catalog(root / "catalog.duckdb", root)
+
+    assert queries.ask(root, COUNTED).rows == ((4,),)
 
 
 def test_catalog_every_table_has_its_columns_rows_or_not(root: Path) -> None:

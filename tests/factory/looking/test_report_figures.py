@@ -64,8 +64,8 @@ def test_run_report_is_what_the_rows_say(tmp_path: Path) -> None:
     assert (clarity.judge, clarity.ok, clarity.failed, clarity.mean) == ("clarity", 3, 1, 5.0)
     assert clarity.trust["canaries"] == Measured(0.5, 0.2, 0.8, 10)
     assert helpful.value("length_slope") is None
-    assert found.stages[0] == StageCost("rollouts", "policy", 8, None, None)
-    assert found.stages[1] == StageCost("verdicts", "clarity", 4, 40, 4)
+    assert found.stages[0] == StageCost("rollouts", "policy", 8, None, None, None)
+    assert found.stages[1] == StageCost("verdicts", "clarity", 4, 40, 4, None)
 
 
 @pytest.mark.parametrize(("ids", "unit", "chosen"), [((1, 2), Unit.TOKENS, 8), (None, Unit.CHARACTERS, 23)])

@@ -8,6 +8,7 @@ import pytest
 from factory.looking import queries
 from factory.looking.views import VIEWS, View
 from factory.run import RunFolder
+from schemas.price import Price
 from schemas.rows import (
     Cause,
     Dropped,
@@ -21,6 +22,7 @@ from schemas.rows import (
     VerdictStatus,
 )
 from schemas.tables import Table
+from tests.reports import a_manifest
 from tests.samples import a_prompt, a_rollout
 
 SHORT, LONG, LOOPED = (
@@ -102,11 +104,26 @@ def test_length_bias_is_grades_a_doubling_within_a_prompt_and_of_judges_alone(ro
 
 def test_cost_is_by_who_answered_and_null_where_nobody_said(root: Path) -> None:
     assert queries.ask(root, "FROM cost").rows == (
-        (0, "rollouts", "policy", 3, 3, 2),
-        (0, "verdicts", "clarity", 1, 10, 1),
-        (0, "verdicts", HELPFUL, 2, 20, 2),
-        (0, "verdicts", "math_answer", 1, 10, 1),
+        (0, "rollouts", "policy", 3, 3, 2, None),
+        (0, "verdicts", "clarity", 1, 10, 1, None),
+        (0, "verdicts", HELPFUL, 2, 20, 2, None),
+        (0, "verdicts", "math_answer", 1, 10, 1, None),
     )
+
+
+def test_cost_is_money_where_a_price_is_given_and_null_where_not(root: Path) -> None:
+    prices = {"policy": Price(prompt=1, completion=1_000_000), HELPFUL: Price(prompt=0, completion=0)}
+    RunFolder(root).write_manifest(a_manifest().model_copy(update={"prices": prices}))
+    RunFolder(root, 1).write_manifest(a_manifest())
+
+    assert queries.ask(root, "SELECT who, money FROM cost").rows == (
+        ("policy", 2.000003),
+        ("clarity", None),
+        (HELPFUL, 0.0),
+        ("math_answer", None),
+    )
+    without = "SELECT sum(money) FROM cost WHERE stage = 'rollouts' AND round = 1"
+    assert queries.ask(root, without).rows == ((None,),)
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
