@@ -57,6 +57,7 @@ class Plan:
 
 def foresee(recipe: Recipe) -> Plan:
     """Raises as the run itself would for a recipe or sources that are not usable."""
+    RunFolder(run_folder(recipe)).look()
     judges = jury_of(recipe)
     check_licences(recipe)
     verifiers = [find_verifier(name) for name in recipe.jury.verifiers]

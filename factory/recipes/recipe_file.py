@@ -21,7 +21,7 @@ from factory.recipes import yaml_tree
 from factory.recipes.recipe_words import explain
 from factory.recipes.yaml_tree import Location, Tree, Unfit
 from schemas.errors import RecipeError
-from schemas.recipe import Recipe
+from schemas.recipe import STORE_URL, Recipe
 from schemas.section import Section
 
 _KEY_MEND = "put the key into an environment variable, and write the variable's name as `api_key_env`"
@@ -49,6 +49,8 @@ def read_recipe(path: Path) -> Recipe:
     Paths in the recipe start from its own folder, `machine.runs` from the working folder.
     """
     recipe = _parsed(path, _Names(path.parent.resolve()).settle)
+    if isinstance(recipe.machine.runs, str):
+        return recipe
     runs = _absolute(Path.cwd(), str(recipe.machine.runs))
     return recipe.model_copy(update={"machine": recipe.machine.model_copy(update={"runs": runs})})
 
@@ -180,8 +182,8 @@ class _Names:
 
 
 def _folder(text: str) -> str:
-    if not text or "://" in text:
-        raise Unfit(f"got {text!r}; write a folder")
+    if not text or ("://" in text and not re.fullmatch(STORE_URL, text)):
+        raise Unfit(f"got {text!r}; write a folder, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
     return text
 
 
