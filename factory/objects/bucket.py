@@ -6,6 +6,8 @@ may want to. Credentials, endpoints and retries are the libraries' own, found wh
 
 import asyncio
 import hashlib
+import re
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,8 +182,10 @@ def _types(kind: Kind) -> tuple[type[Exception], ...]:
 
 def _item(info: dict[str, object]) -> Item:
     version = str(info.get("ETag") or info.get("generation") or info.get("etag"))
-    plain = version.strip('"')
-    md5 = plain if len(plain) == 32 and all(sign in "0123456789abcdef" for sign in plain) else None
+    plain = b64decode(str(info.get("md5Hash", ""))).hex() or version.strip('"')
+    md5 = (
+        plain if re.fullmatch("[0-9a-f]{32}", plain) else None
+    )  # of an object that was put in pieces it is something else
     at = info.get("LastModified") or info.get("mtime")
     return Item(version, md5, int(str(info["size"])), at if isinstance(at, datetime) else None)
 
