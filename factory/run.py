@@ -31,6 +31,7 @@ from factory.ledger import lock
 from factory.ledger.journal import Journal
 from factory.ledger.own_folder import refuse_foreign
 from factory.objects import holding
+from factory.objects.copying import heads
 from factory.objects.place import copy_of
 from factory.processes import clear_up
 from schemas.errors import Fixable, SchemaError
@@ -164,9 +165,9 @@ class RunFolder:
             self._sweep()
             yield
 
-    def look(self) -> "RunFolder":
-        """Itself, up to date with what an object store has of it, but for the rows. Raises StorageError, StoreUnavailable."""
-        holding.look(self.root)
+    def look(self, wanted: Callable[[str], bool] = heads) -> "RunFolder":
+        """Itself, with what is wanted of it as an object store has it now. Raises StorageError, StoreUnavailable."""
+        holding.look(self.root, wanted)
         return self
 
     def _sweep(self) -> None:

@@ -24,6 +24,7 @@ from factory.engine import Engine
 from flows.cli import main
 from tests.fake_engine import FakeEngine
 from tests.fake_hub import TOKEN, FakeHub
+from tests.gcs_store import GcsStore, gcs_store
 from tests.object_store import BUCKET, ObjectStore, object_store
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # a shared machine may pause at any example
@@ -227,3 +228,21 @@ def s3(_s3: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Obj
 def stored(s3: ObjectStore) -> str:
     """The URL below which a test may have runs."""
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def _gcs() -> Iterator[GcsStore]:
+    try:
+        with gcs_store(BUCKET) as store:
+            yield store
+    except RuntimeError as error:  # the package has a program for most machines, not for all
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def stored_by_google(_gcs: GcsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `stored`, in a server that speaks as Google's does."""
+    for name, value in _gcs.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(_CACHE, str(tmp_path / "cache"))
+    return f"gs://{BUCKET}/{uuid.uuid4().hex}"

@@ -3,17 +3,20 @@
 The rule that its reader must not break: what arrived is what the server's own log says.
 """
 
+import http.client
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -119,3 +122,66 @@ def _wait(port: int) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+@dataclass
+class Turnstile(ThreadingHTTPServer):
+    """Stands before a store, and answers what `turned_away` says with a 503 of S3's; the rest it hands on."""
+
+    store: ObjectStore
+    turned_away: Callable[[str, str], bool] = lambda method, path: False  # of a request's method and path
+
+    def __post_init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _HandedOn)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @contextmanager
+    def serving(self) -> Iterator["Turnstile"]:
+        thread = threading.Thread(target=self.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            self.server_close()
+            thread.join()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _HandedOn(BaseHTTPRequestHandler):
+    server: Turnstile
+    protocol_version = "HTTP/1.1"
+
+    def _any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.server.turned_away(self.command, self.path):
+            self._answer(
+                503, {}, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+            )
+            return
+        handed = http.client.HTTPConnection("127.0.0.1", self.server.store.port)
+        handed.request(self.command, self.path, body, {name: value for name, value in self.headers.items()})
+        answer = handed.getresponse()
+        self._answer(answer.status, dict(answer.getheaders()), answer.read())
+        handed.close()
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        size = headers.get("Content-Length") if self.command == "HEAD" else None
+        for name, value in headers.items():
+            if name.lower() not in ("content-length", "connection", "transfer-encoding"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", size or str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """To nobody."""

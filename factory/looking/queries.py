@@ -145,6 +145,7 @@ def _tables(root: Path, round_: int | None = None) -> Iterator[duckdb.DuckDBPyCo
 def _read_from_store(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
     if (files := stored_parts(root)) is not None:
         connection.register_filesystem(files)
+        connection.execute("SET parquet_metadata_cache = true")  # each footer once, whatever is asked
 
 
 @contextmanager

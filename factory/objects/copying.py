@@ -41,9 +41,14 @@ def everything(path: str) -> bool:
     return True
 
 
-def small_things(path: str) -> bool:
-    """What who only looks at a run has of it; the rows are read where they are."""
-    return not is_part(path) and ("/" not in path or path.startswith("round="))
+def heads(path: str) -> bool:
+    """What who only asks about a run has of it, however many shards it has; the rows are read where they are."""
+    return path.count("/") == (1 if path.startswith("round=") else 0)
+
+
+def with_records(path: str) -> bool:
+    """What who wants to know how far a run is has of it."""
+    return heads(path) or "/_records/" in path
 
 
 def as_it_comes(path: str) -> bool:
@@ -84,7 +89,8 @@ class Copy:
         for path in gone:
             self._take_away(path)
         self.index.drop(gone)
-        self.index.note({path: self._settled(path, item) for path, item in there.items()})
+        settled = {path: self._settled(path, item) for path, item in there.items()}
+        self.index.note({path: entry for path, entry in settled.items() if entry != self.index.entries.get(path)})
         missing = [path for path, one in self.index.entries.items() if one.seen is None and wanted(path)]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for path, entry in pool.map(self._fetch, missing):

@@ -19,7 +19,7 @@ from factory.files import make_folder
 from factory.ledger.lock import AT_ONCE
 from factory.ledger.own_folder import LOCK
 from factory.objects.bucket import Objects
-from factory.objects.copying import Copy, as_it_comes, everything, is_part, small_things
+from factory.objects.copying import Copy, as_it_comes, everything, heads, is_part
 from factory.objects.index import Index, changed
 from factory.objects.lease import Lease, Pace
 from factory.objects.place import url_of
@@ -66,20 +66,20 @@ def beside(root: Path) -> Iterator[None]:
             lease = Lease(copy.objects, copy.index.id, PACE)
             lease.take(AT_ONCE, _nothing)
             with _released(lease):
-                copy.pull(small_things)
+                copy.pull(heads)
                 yield
                 copy.push(as_it_comes)
 
 
-def look(root: Path) -> None:
-    """Bring what a copy has besides the rows up to date. Raises StorageError, StoreUnavailable."""
+def look(root: Path, wanted: Callable[[str], bool]) -> None:
+    """Bring what is wanted of a copy up to date. Raises StorageError, StoreUnavailable."""
     url = url_of(root)
     if url is None:
         return
     with _alone(root) as alone:
         if alone:  # else somebody works on it here, and it is more up to date than the store
             with _opened(root, url) as copy:
-                copy.pull(small_things)
+                copy.pull(wanted)
 
 
 def send(root: Path, path: Path) -> None:

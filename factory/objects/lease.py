@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ValidationError
 
-from factory.ledger.lock import AT_ONCE, LOOK, Owner, command_line
+from factory.ledger.lock import AT_ONCE, Owner, command_line
 from factory.objects.bucket import NotThere, Objects
 from factory.objects.copying import LEASES
 from schemas.errors import Busy
@@ -78,7 +78,7 @@ class Lease:
                     raise Busy(self._taken(held))
             if 0 < patience < self.clock() - began:
                 raise Busy(self._taken(held))
-            self.sleep(min(LOOK * 5, self.pace.every / 5))
+            self.sleep(self.pace.every / 4)
 
     def _taken(self, held: Held) -> str:
         return f"{self.objects.url}: {held.owner.text()} works on this run; wait for it (--wait), or stop it"

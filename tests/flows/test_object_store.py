@@ -189,5 +189,20 @@ def test_a_store_that_cannot_be_used_is_said_before_anything_is_spent(
     assert not fake_engine.seen
 
 
+def test_a_run_may_lie_with_google(
+    stored_by_google: str, write_recipe: RecipeWriter, prefactory: Command, elsewhere: Callable[[], None]
+) -> None:
+    on_disk = made(write_recipe())
+    url = f"{stored_by_google}/far"
+    recipe = write_recipe({"machine.runs": stored_by_google, "name": "far"}, name="far")
+    ended = prefactory("run", recipe, "--plain")
+    assert ended.code == 0, ended.err
+    assert_equal(tables(copy_of(url)), on_disk)
+    here = prefactory("query", url, PAIRS, "--format", "json").out
+    elsewhere()
+    assert prefactory("query", url, PAIRS, "--format", "json").out == here
+    assert prefactory("verify", url).code == 0
+
+
 def test_a_place_that_is_no_store_is_refused(prefactory: Command) -> None:
     assert "not a place for runs" in prefactory("status", "ftp://host/run").error
