@@ -1,7 +1,7 @@
 """A run in an object store: killed and gone on with, and how many requests of the store that takes.
 
     python -m benchmarks.object_store            160 prompts in 10 shards: about six minutes
-    python -m benchmarks.object_store --quick    48 prompts in 6 shards: about three
+    python -m benchmarks.object_store --quick    32 prompts in 4 shards: about three
 
 A server that speaks S3 holds the runs, and a server of the tests answers every question after a fixed time; both are processes
 of their own. The same recipe is run on disk, then in the store four times: undisturbed; killed (`kill -9`) in the middle and
@@ -54,7 +54,7 @@ class Load:
         return -(-self.prompts // self.shard)
 
 
-FULL, QUICK = Load(160, 16, 0.12), Load(48, 8, 0.2)
+FULL, QUICK = Load(160, 16, 0.12), Load(32, 8, 0.2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,7 +35,7 @@ from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
 from flows.mark import mark
-from flows.places import RunPath, shown_run
+from flows.places import RecipePath, RunPath, shown_run
 from flows.planning import foresee
 from flows.pushing import one_format, push_export
 from flows.query import query, sql
@@ -63,9 +62,6 @@ app = typer.Typer(
     epilog="Start with: prefactory run recipes/laptop.yaml. Any command takes --debug, for a traceback instead of a line.",
     help="Prompts in, preference pairs out: six answers each by your own model, a jury, and doom loops always rejected.",
 )
-RecipePath = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="the recipe's YAML file, for example recipes/laptop.yaml")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, for scripts")]
 Plain = Annotated[bool, typer.Option("--plain", help="without Prefect; the rows are the same")]
 

@@ -19,11 +19,21 @@ def run_at(text: str) -> Path:
     """Raises Fixable, StorageError, StoreUnavailable."""
     if not is_url(text):
         return Path(text)
-    if not is_store(text):
+    if not is_store(text) or text.count("/") < 3:
         raise Fixable(f"{text}: not a place for runs; write a folder, or s3://BUCKET/RUN or gs://BUCKET/RUN")
     return RunFolder(copy_of(text)).look().root
 
 
+def recipe_at(text: str) -> Path:
+    """A file, or what a run in a store has kept of its own: RUN/recipe.yaml."""
+    run, _, name = text.rpartition("/")
+    return run_at(run) / name if is_url(text) else Path(text)
+
+
+RecipePath = Annotated[
+    Path,
+    typer.Argument(metavar="RECIPE", help="the recipe's YAML file, for example recipes/laptop.yaml", parser=recipe_at),
+]
 RunPath = Annotated[
     Path,
     typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop, or s3://BUCKET/RUN", parser=run_at),

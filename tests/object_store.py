@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
+from botocore.client import BaseClient
 from botocore.config import Config
 
 BUCKET = "prefactory-runs"
@@ -58,7 +59,7 @@ class ObjectStore:
         """In which the libraries find it, and the keys that it takes."""
         return {**KEYS, "AWS_ENDPOINT_URL": self.endpoint}
 
-    def client(self):  # type: ignore[no-untyped-def]  # boto3 makes its clients' types at run time
+    def client(self) -> BaseClient:
         quick = Config(retries={"max_attempts": 0})
         return boto3.client(
             "s3",
@@ -165,12 +166,12 @@ class _HandedOn(BaseHTTPRequestHandler):
             )
             return
         handed = http.client.HTTPConnection("127.0.0.1", self.server.store.port)
-        handed.request(self.command, self.path, body, {name: value for name, value in self.headers.items()})
+        handed.request(self.command, self.path, body, dict(self.headers.items()))
         answer = handed.getresponse()
         self._answer(answer.status, dict(answer.getheaders()), answer.read())
         handed.close()
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any  # noqa: N815  # as http.server calls them
 
     def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.send_response_only(status)

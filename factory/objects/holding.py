@@ -1,7 +1,7 @@
 """A run in an object store, held for work, for one mark, or looked at. For every other folder nothing of this does anything.
 
-The rule that must not break: whoever comes here holds the copy's own lock, or takes it. So one process of a machine has to do
-with the store at a time, and the lease is between machines.
+The rule that must not break: whoever sends holds the copy's own lock, so that of a machine one process does, and the lease is
+between machines.
 """
 
 import fcntl
@@ -26,6 +26,7 @@ from factory.objects.place import url_of
 from schemas.errors import Busy, FactoryError
 
 PACE = Pace()
+_TURN = "turn"
 
 
 @contextmanager
@@ -42,8 +43,9 @@ def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[No
         lease = Lease(copy.objects, copy.index.id, PACE)
         lease.take(patience, say)
         with _released(lease):
-            copy.pull(everything)
-            copy.gather()
+            with _in_turn(root):
+                copy.pull(everything)
+                copy.gather()
             with _Sending(copy, lease, say):
                 yield
 
@@ -76,8 +78,8 @@ def look(root: Path, wanted: Callable[[str], bool]) -> None:
     url = url_of(root)
     if url is None:
         return
-    with _alone(root) as alone:
-        if alone:  # else somebody works on it here, and it is more up to date than the store
+    with _in_turn(root):
+        if not _at_work(root):  # else it is more up to date than the store
             with _opened(root, url) as copy:
                 copy.pull(wanted)
 
@@ -113,6 +115,21 @@ def _index(root: Path) -> Iterator[Index]:
 def _opened(root: Path, url: str) -> Iterator[Copy]:
     with _index(root) as index:
         yield Copy(root, Objects(url), index)
+
+
+@contextmanager
+def _in_turn(root: Path) -> Iterator[None]:
+    """One process of this machine at a time pulls; who looks is waited for, and holds nobody's lock."""
+    root.mkdir(exist_ok=True)
+    with (root.parent / _TURN).open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+def _at_work(root: Path) -> bool:
+    """Whether somebody on this machine holds the run."""
+    with _alone(root) as alone:
+        return not alone
 
 
 @contextmanager

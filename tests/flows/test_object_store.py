@@ -1,20 +1,19 @@
 """Runs in an object store, through the command line, against a server that speaks S3."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from s3fs import S3FileSystem
 
+from factory.ledger.identity import Stage
 from factory.objects.place import copy_of
-from factory.run import RunFolder
-from schemas.rows import Pair
 from tests.conftest import Command, RecipeWriter
 from tests.fake_engine import FakeEngine
 from tests.object_store import BUCKET, ObjectStore
-from tests.runs import assert_equal, made, tables
+from tests.runs import assert_equal, made, make, tables
 
 PAIRS = "SELECT count(*) AS n, min(prompt_id) AS first, round(sum(margin), 6) AS margin FROM pairs"
 
@@ -34,6 +33,28 @@ class Far:
 @pytest.fixture
 def far(write_recipe: RecipeWriter, stored: str) -> Far:
     return Far(write_recipe({"machine.runs": stored, "name": "far"}, name="far"), f"{stored}/far")
+
+
+@pytest.fixture(scope="module")
+def _made_once(_s3: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The prefix of a finished run, for tests that begin with one: each has its objects under a name of its own."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as environment, FakeEngine() as engine:
+        for name, value in {**_s3.environment, "XDG_CACHE_HOME": str(folder / "cache")}.items():
+            environment.setenv(name, value)
+        recipe = RecipeWriter(folder, engine.url)({"machine.runs": f"s3://{BUCKET}/made", "name": "far"})
+        make(recipe, Stage.EXPORT)
+        yield "made/far"
+
+
+@pytest.fixture
+def done(far: Far, _made_once: str, s3: ObjectStore) -> Far:
+    """A finished run, of which this machine has no copy."""
+    client = s3.client()
+    for name in s3.names(_made_once):
+        source = {"Bucket": BUCKET, "Key": f"{_made_once}/{name}"}
+        client.copy_object(Bucket=BUCKET, Key=f"{far.prefix}/{name}", CopySource=source)
+    return far
 
 
 @pytest.fixture
@@ -60,23 +81,23 @@ def test_a_run_in_a_store_has_the_rows_of_one_on_disk(
 
 
 def test_another_machine_answers_questions_without_fetching_rows(
-    far: Far, prefactory: Command, elsewhere: Callable[[], None], s3: ObjectStore
+    done: Far, prefactory: Command, elsewhere: Callable[[], None], s3: ObjectStore
 ) -> None:
-    prefactory("run", far.recipe, "--plain")
-    here = prefactory("query", far.url, PAIRS, "--format", "json").out
+    assert prefactory("verify", done.url).code == 0
+    here = prefactory("query", done.url, PAIRS, "--format", "json").out
     elsewhere()
     before = len(s3.asked())
-    ended = prefactory("query", far.url, PAIRS, "--format", "json")
+    ended = prefactory("query", done.url, PAIRS, "--format", "json")
     assert ended.code == 0, ended.err
     assert ended.out == here
     assert json.loads(here)[0]["n"] == 9
     asked = s3.counted(before)
     assert asked["LIST"] == 1
     assert not asked["HEAD"]
-    assert not list(copy_of(far.url).glob("round=0/*/*.parquet"))
-    assert prefactory("status", far.url).code == 0
-    assert prefactory("plan", far.recipe).out.count("pairs 3") == 1
-    refused = prefactory("query", far.url, f"SELECT * FROM read_text('s3://{BUCKET}/other')")
+    assert not list(copy_of(done.url).glob("round=0/*/*.parquet"))
+    assert prefactory("status", done.url).code == 0
+    assert prefactory("plan", done.recipe).out.count("pairs 3") == 1
+    refused = prefactory("query", done.url, f"SELECT * FROM read_text('s3://{BUCKET}/other')")
     assert "Permission Error" in refused.error
 
 
@@ -102,45 +123,39 @@ def test_another_machine_goes_on_from_where_a_run_was_left(
 
 
 def test_what_is_made_anew_replaces_what_was_there(
-    far: Far, write_recipe: RecipeWriter, prefactory: Command, elsewhere: Callable[[], None], s3: ObjectStore
+    done: Far, write_recipe: RecipeWriter, prefactory: Command, elsewhere: Callable[[], None], s3: ObjectStore
 ) -> None:
-    prefactory("run", far.recipe, "--plain")
-    stricter = write_recipe({"machine.runs": far.url.removesuffix("/far"), "name": "far", "pairing.margin": 3.0})
-    first = s3.read(f"{far.prefix}/round=0/pairs/part-00000.parquet")
+    stricter = write_recipe({"machine.runs": done.url.removesuffix("/far"), "name": "far", "pairing.margin": 3.0})
+    first = s3.read(f"{done.prefix}/round=0/pairs/part-00000.parquet")
     assert prefactory("pair", stricter).code == 0
-    assert s3.read(f"{far.prefix}/round=0/pairs/part-00000.parquet") != first
+    assert s3.read(f"{done.prefix}/round=0/pairs/part-00000.parquet") != first
     elsewhere()
     assert prefactory("export", stricter, "--format", "llama-factory").code == 0
-    assert [name for name in s3.names(far.prefix) if name.startswith("export/llama-factory/")]
-    assert prefactory("verify", far.url).code == 0
+    assert [name for name in s3.names(done.prefix) if name.startswith("export/llama-factory/")]
+    assert prefactory("verify", done.url).code == 0
 
 
-def test_a_spoilt_object_is_found_and_made_anew(far: Far, prefactory: Command, s3: ObjectStore) -> None:
-    prefactory("run", far.recipe, "--plain")
-    name = f"{far.prefix}/round=0/scorecards/part-00001.parquet"
+def test_a_spoilt_object_is_found_and_made_anew(done: Far, prefactory: Command, s3: ObjectStore) -> None:
+    assert prefactory("verify", done.url).code == 0
+    name = f"{done.prefix}/round=0/scorecards/part-00001.parquet"
     s3.client().put_object(Bucket=BUCKET, Key=name, Body=s3.read(name)[:-1] + b"?")
-    ended = prefactory("verify", far.url)
+    ended = prefactory("verify", done.url)
     assert ended.code == 2
-    assert f"{far.url}: not as recorded" in ended.error
-    assert prefactory("verify", far.url, "--repair").code == 0
-    assert prefactory("verify", far.url).code == 0
+    assert f"{done.url}: not as recorded" in ended.error
+    assert prefactory("verify", done.url, "--repair").code == 0
+    assert prefactory("verify", done.url).code == 0
 
 
-def test_a_mark_lies_in_the_store(
-    far: Far, prefactory: Command, elsewhere: Callable[[], None], s3: ObjectStore
-) -> None:
-    prefactory("run", far.recipe, "--plain")
-    (pair,) = RunFolder(copy_of(far.url)).read_rows(Pair, 0)[:1]
-    elsewhere()
-    assert prefactory("mark", far.url, pair.prompt_id, "right", "--by", "me").code == 0
-    assert b'"mark": "right"' in s3.read(f"{far.prefix}/human.jsonl")
-    assert '"n": 1' in prefactory("query", far.url, "SELECT count(*) AS n FROM human", "--format", "json").out
+def test_a_mark_lies_in_the_store(done: Far, prefactory: Command, s3: ObjectStore) -> None:
+    found = prefactory("query", done.url, "SELECT min(prompt_id) AS id FROM pairs", "--format", "json").out
+    assert prefactory("mark", done.url, json.loads(found)[0]["id"], "right", "--by", "me").code == 0
+    assert b'"mark": "right"' in s3.read(f"{done.prefix}/human.jsonl")
+    assert '"n": 1' in prefactory("query", done.url, "SELECT count(*) AS n FROM human", "--format", "json").out
 
 
-def test_a_report_of_a_run_in_a_store_lies_here_and_there(far: Far, prefactory: Command, s3: ObjectStore) -> None:
-    prefactory("run", far.recipe, "--plain")
-    ended = prefactory("report", far.url)
-    assert Path(ended.out.strip()).read_bytes() == s3.read(f"{far.prefix}/report/index.html")
+def test_a_report_of_a_run_in_a_store_lies_here_and_there(done: Far, prefactory: Command, s3: ObjectStore) -> None:
+    ended = prefactory("report", done.url)
+    assert Path(ended.out.strip()).read_bytes() == s3.read(f"{done.prefix}/report/index.html")
 
 
 @pytest.mark.parametrize("verb", ["train", "semi-online", "evaluate", "grpo"])

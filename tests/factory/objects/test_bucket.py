@@ -87,5 +87,5 @@ def test_bucket_that_is_not_there_is_named_with_its_mend(objects: Objects) -> No
 def test_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = bucket.Kind("no_such_package", "s3", ())
     monkeypatch.setitem(bucket.KINDS, "s3", kind)
-    with pytest.raises(Fixable, match="^s3://b/run: needs the package no_such_package: .*its extra `s3`"):
+    with pytest.raises(Fixable, match=r"^s3://b/run: needs the package no_such_package: .*its extra `s3`"):
         Objects("s3://b/run")

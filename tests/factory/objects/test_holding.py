@@ -19,7 +19,7 @@ from schemas.errors import Busy, StoreUnavailable
 from schemas.marks import HumanMark, Mark
 from tests.conftest import Command, RecipeWriter
 from tests.fake_engine import FakeEngine
-from tests.object_store import BUCKET, ObjectStore, Turnstile
+from tests.object_store import ObjectStore, Turnstile
 from tests.runs import assert_equal, made, tables
 
 MARK = HumanMark("p", 0, "c", "r", Mark.RIGHT, "", "me", now())
@@ -86,10 +86,15 @@ def test_holder_whose_lease_was_taken_stops_and_sends_nothing_more(
     stopped = threading.Event()
     monkeypatch.setattr(signal, "getsignal", lambda number: print)
     monkeypatch.setattr("factory.objects.holding.os.kill", lambda process, number: stopped.set())
-    with pytest.raises(Busy, match="another process has taken over this run"), run.locked():
-        Objects(f"{stored}/run").create(".lease/000002", b"of another")
-        assert stopped.wait(20)
-        run.recipe_path.write_text("recipe")
+
+    def work() -> None:
+        with run.locked():
+            Objects(f"{stored}/run").create(".lease/000002", b"of another")
+            assert stopped.wait(20)
+            run.recipe_path.write_text("recipe")
+
+    with pytest.raises(Busy, match="another process has taken over this run"):
+        work()
     assert there(run, stored) == set()
     assert run.recipe_path.read_text() == "recipe"
 
@@ -128,7 +133,6 @@ def test_run_goes_on_without_its_store_and_the_same_command_sends_what_it_made(
     ended = prefactory("run", recipe, "--plain")
     assert ended.code == 1
     assert "all that was made is kept here, and the same command sends it" in ended.err
-    assert "manifest.json" in s3.names(f"{stored.removeprefix(f's3://{BUCKET}/')}/run")
     asked = len(fake_engine.questions)
     turnstile.turned_away = lambda method, path: False
     again = prefactory("run", recipe, "--plain")
