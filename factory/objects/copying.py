@@ -76,6 +76,7 @@ class Copy:
     objects: Objects
     index: Index
     clock: Callable[[], int] = time.time_ns
+    may_send: Callable[[], None] = lambda: None  # raises where it may not, before anything is sent
     _folders: dict[str, tuple[int, dict[str, Seen]]] = field(default_factory=dict)
     _there: dict[str, Item] = field(default_factory=dict)
 
@@ -164,6 +165,7 @@ class Copy:
                     self.index.note({path: entry})
 
     def _put_one(self, path: str, seen: Seen) -> Entry | None:
+        self.may_send()
         try:
             done = self.objects.put(path, self.root / path)
         except FileNotFoundError:  # taken away since; the next time finds it so
@@ -171,6 +173,7 @@ class Copy:
         return Entry(done.version, done.md5, done.size, seen.changed)
 
     def _delete(self, paths: Sequence[str]) -> None:
+        self.may_send()
         self.objects.delete(paths)
         self.index.drop(paths)
 
@@ -184,6 +187,7 @@ class Copy:
         except FileNotFoundError:
             return
         if more := more[: more.rfind(b"\n") + 1]:
+            self.may_send()
             segment = f"{journal}/{self.index.id}-{sent:015d}"
             done = self.objects.write(segment, more)
             self.index.note({segment: Entry(done.version, None, 0, 0)})

@@ -7,6 +7,7 @@ between machines.
 import fcntl
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -181,6 +182,7 @@ class _Sending:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def __enter__(self) -> "_Sending":
+        self.copy.may_send = self._may_send
         for work in (self.lease.renew, self._send):
             thread = threading.Thread(target=self._again, args=(work,), daemon=True)
             thread.start()
@@ -209,10 +211,16 @@ class _Sending:
             except Busy as taken:
                 self._lost = taken
                 _stop_this_process()
-            except FactoryError as why:
+            except (FactoryError, OSError, sqlite3.Error) as why:
                 if not self._silent:
                     self.say(f"{why}; the run goes on, and what it makes is sent when the store answers again")
                 self._silent = True
+
+    def _may_send(self) -> None:
+        """Raises Busy where another machine may have taken over, StorageError, StoreUnavailable."""
+        if self._lost is not None:
+            raise self._lost
+        self.lease.check()
 
     def _send(self) -> None:
         self.copy.push(as_it_comes)

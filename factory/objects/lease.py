@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Lock
 
 from pydantic import BaseModel, ValidationError
 
@@ -32,6 +33,7 @@ class Held(BaseModel):
     released: bool = False
 
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine sleeps
 _MORE = 64  # bytes by which what a holder says may have grown since it was listed
 
 
@@ -50,11 +52,13 @@ class Lease:
     objects: Objects
     me: str
     pace: Pace
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = lambda: time.clock_gettime(_CLOCK)
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     number: int = field(default=0, init=False)
     _held: Held | None = field(default=None, init=False)
+    _heard: float = field(default=0.0, init=False)  # when it last said so
+    _one_at_a_time: Lock = field(default_factory=Lock, init=False)
 
     def take(self, patience: float, say: Callable[[str], None]) -> None:
         """As `factory.ledger.lock.held`. Raises Busy, StorageError, StoreUnavailable."""
@@ -83,15 +87,26 @@ class Lease:
     def _taken(self, held: Held) -> str:
         return f"{self.objects.url}: {held.owner.text()} works on this run; wait for it (--wait), or stop it"
 
+    def check(self) -> None:
+        """Before anything is sent: who was not heard of for long, asleep or cut off, has to ask first. Raises as `renew`."""
+        if self.clock() - self._heard > self.pace.expiry / 2:
+            self.renew()
+
     def renew(self) -> None:
         """Say that this holder lives. Raises Busy where it is none any more, StorageError, StoreUnavailable."""
+        with self._one_at_a_time:
+            self._renew()
+
+    def _renew(self) -> None:
         assert self._held is not None, "taken"
         if (last := max(self._numbers(), default=0)) > self.number:
             raise Busy(
                 f"{self.objects.url}: another process has taken over this run (lease {last} behind {self.number}), since "
                 f"this one was not heard of for {self.pace.expiry:g} s; nothing was sent since, and the other goes on"
             )
+        asked = self.clock()
         self._say(self._held.model_copy(update={"said": self._held.said + 1}))
+        self._heard = asked
 
     def release(self) -> None:
         """Raises StorageError, StoreUnavailable."""
@@ -107,7 +122,7 @@ class Lease:
         held = Held(owner=owner, copy_of=self.me)
         if not self.objects.create(_path(number), held.model_dump_json().encode()):
             return False
-        self.number, self._held = number, held
+        self.number, self._held, self._heard = number, held, self.clock()
         return True
 
     def _numbers(self) -> dict[int, int]:

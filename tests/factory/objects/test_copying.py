@@ -10,7 +10,7 @@ from factory.objects.bucket import Objects
 from factory.objects.copying import Copy, as_it_comes, everything, heads, is_part, with_records
 from factory.objects.index import Index
 from factory.objects.place import copy_of
-from schemas.errors import Fixable
+from schemas.errors import Busy, Fixable
 from tests.object_store import BUCKET, ObjectStore
 
 PART, RECORD, MANIFEST = "round=0/pairs/part-00000.parquet", "round=0/_records/pairs-00000.json", "manifest.json"
@@ -172,6 +172,23 @@ def test_journals_of_two_machines_become_one_on_each(machine: Machine) -> None:
     again.push()
     assert sorted(files(gathered(machine("two")))[JOURNAL].splitlines()) == ["a", "b", "never sent"]
     assert sorted(files(gathered(machine("three")))[JOURNAL].splitlines()) == ["a", "b", "never sent"]
+
+
+def test_who_may_not_send_any_more_sends_nothing(machine: Machine) -> None:
+    one = gathered(machine("one"))
+    write(one, PART, "rows")
+    one.push()
+    for path in (PART, RECORD, MANIFEST):
+        write(one, path, "later")
+    append(one, "a\n")
+
+    def taken() -> None:
+        raise Busy("taken over")
+
+    one.may_send = taken
+    with pytest.raises(Busy):
+        one.push()
+    assert files(gathered(machine("two"))) == {PART: "rows"}
 
 
 def test_segments_go_with_their_journal(machine: Machine) -> None:

@@ -90,6 +90,21 @@ def test_holder_whose_lease_was_taken_learns_it_before_it_says_another_word(stor
         third.take(AT_ONCE, hours.said.append)
 
 
+def test_holder_that_slept_asks_before_it_sends(stored: str, s3: ObjectStore) -> None:
+    hours = Hours()
+    first = hours.lease(stored, "one")
+    first.take(AT_ONCE, hours.said.append)
+    before = len(s3.asked())
+    first.check()
+    assert not s3.counted(before)
+    hours.at += PACE.expiry
+    first.check()
+    assert s3.counted(before) == {"LIST": 1, "PUT": 1}
+    hours.lease(stored, "two").take(AT_ONCE, hours.said.append)
+    with pytest.raises(Busy, match="another process has taken over this run"):
+        first.check()
+
+
 def test_of_two_that_wait_one_gets_the_lease(stored: str) -> None:
     hours = Hours()
     holder, waiter = hours.lease(stored, "one"), hours.lease(stored, "two")
