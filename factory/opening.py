@@ -15,12 +15,12 @@ from factory.judging.deciding import Bench
 from factory.judging.gold import read_weights
 from factory.judging.heeding import Marks
 from factory.ledger.heeded_marks import heeded_marks
-from factory.ledger.identity import Stage, drift, full_identity, provenance
+from factory.ledger.identity import Stage, drift, full_identity, provenance, refuse_drift
 from factory.ledger.rounds import next_round, refuse_other_recipe, sources_taken
 from factory.progress import Progress
 from factory.prompts import source_digests, source_names
 from factory.recipes.recipe_file import stored_recipe, write_recipe
-from factory.run import RunFolder, refuse_drift, run_folder
+from factory.run import RunFolder, run_folder
 from factory.serving.engines import digest_of, model_refs, prices_of
 from factory.work import Work, now
 from judges.base import Judge

@@ -21,7 +21,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -31,37 +30,26 @@ from factory.files import is_temporary
 from factory.ledger import lock
 from factory.ledger.journal import Journal
 from factory.ledger.own_folder import refuse_foreign
+from factory.objects import holding
+from factory.objects.copying import heads
+from factory.objects.place import copy_of
 from factory.processes import clear_up
-from schemas.errors import DriftError, Fixable, SchemaError
+from schemas.errors import Fixable, SchemaError
 from schemas.manifest import PartFile, RunManifest, StageRecord
 from schemas.recipe import Recipe
 from schemas.rows import Row
 from schemas.tables import Table
 
-SHOWN = 4  # changed fields that an error names
-VERSIONED = ("prefactory", "pyarrow", "duckdb")
-_INNER = (
-    "export",
-    "grpo",
-    "train",
-    "train/*",
-    "train/*/*",
-    "export/round-*",
-    "report",
-    "round=*",
-    "round=*/*",
-)  # folders in which files appear whole
+# Folders in which files appear whole.
+_INNER = ("export", "grpo", "train", "train/*", "train/*/*", "export/round-*", "report", "round=*", "round=*/*")
 _ROUND = re.compile(r"round=(0|[1-9]\d*)")
 _JOURNAL = re.compile(r"([a-z]+)-(\d+)-([0-9a-f]+)\.jsonl")
 
 
-def versions() -> dict[str, str]:
-    return {name: version(name) for name in VERSIONED}
-
-
 def run_folder(recipe: Recipe) -> Path:
-    """Where a recipe's run lies."""
-    return recipe.machine.runs / recipe.name
+    """Where a recipe's run lies; of one in an object store this machine's copy."""
+    runs = recipe.machine.runs
+    return copy_of(f"{runs.rstrip('/')}/{recipe.name}") if isinstance(runs, str) else runs / recipe.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +161,14 @@ class RunFolder:
     def locked(self, patience: float = lock.AT_ONCE, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Hold the folder for one process, and clear up what dead ones left. As `factory.ledger.lock.held`; raises Fixable."""
         refuse_foreign(self.root)
-        with lock.held(self.root, patience, say):
+        with lock.held(self.root, patience, say), holding.held(self.root, patience, say):
             self._sweep()
             yield
+
+    def look(self, wanted: Callable[[str], bool] = heads) -> "RunFolder":
+        """Itself, with what is wanted of it as an object store has it now. Raises StorageError, StoreUnavailable."""
+        holding.look(self.root, wanted)
+        return self
 
     def _sweep(self) -> None:
         """Whoever held the lock before is gone: what is unfinished by its name is nobody's, and a journal whose shard
@@ -253,7 +246,7 @@ class RunFolder:
         try:
             return (self.root / part.path).stat().st_size == part.size
         except OSError:
-            return False
+            return holding.away(self.root).get(part.path) == part.size
 
     def begun(self, stage: str) -> bool:
         """Whether any shard of the stage was ever finished."""
@@ -305,13 +298,3 @@ class RunFolder:
 
     def write_manifest(self, manifest: RunManifest) -> None:
         store.write_text(self.manifest_path, manifest.model_dump_json(indent=1))
-
-
-def refuse_drift(path: Path, changed: list[str]) -> None:
-    """Raises DriftError where a field that decides the data is not what it was; names the first few of many."""
-    if changed:
-        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-        raise DriftError(
-            f"{path}: this run was made with another recipe: {'; '.join(changed[:SHOWN])}{more}. "
-            "Give the recipe another `name`, or set the field back"
-        )

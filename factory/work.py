@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 from factory.judging.hearing import Case, cases
 from factory.ledger import identity
@@ -17,13 +18,14 @@ from factory.ledger.identity import Stage
 from factory.ledger.journal import Journal
 from factory.ledger.marks import digest_of_marks, standing_marks
 from factory.progress import Progress
-from factory.run import RunFolder, versions
+from factory.run import RunFolder
 from schemas.errors import Fixable, SchemaError
 from schemas.manifest import PartFile, StageRecord
 from schemas.marks import MarksUse
 from schemas.recipe import Recipe
 from schemas.rows import Prompt, Rollout
 
+VERSIONED = ("prefactory", "pyarrow", "duckdb")
 MARKS = "marks"  # note of an export's record: what it made of people's marks, and the digest of these
 
 
@@ -200,6 +202,10 @@ class Work:
         self.run.write_record(record)
         self._records[stage, shard] = record
         return record
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in VERSIONED}
 
 
 def now() -> datetime:

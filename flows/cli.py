@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +22,7 @@ from factory.ledger.identity import Stage
 from factory.ledger.rounds import give_up
 from factory.looking.figures import figures
 from factory.looking.round_figures import round_figures
+from factory.objects.place import in_urls
 from factory.opening import Opened, open_next, open_run
 from factory.progress import Progress
 from factory.recipes.recipe_file import read_recipe
@@ -35,6 +35,7 @@ from flows.judges import judges
 from flows.judging import Runner
 from flows.loops import loops
 from flows.mark import mark
+from flows.places import RecipePath, RunPath, shown_run
 from flows.planning import foresee
 from flows.pushing import one_format, push_export
 from flows.query import looked_at, query, sql
@@ -61,10 +62,6 @@ app = typer.Typer(
     epilog="Start with: prefactory run recipes/laptop.yaml. Any command takes --debug, for a traceback instead of a line.",
     help="Prompts in, preference pairs out: six answers each by your own model, a jury, and doom loops always rejected.",
 )
-RecipePath = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="the recipe's YAML file, for example recipes/laptop.yaml")
-]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, for scripts")]
 Plain = Annotated[bool, typer.Option("--plain", help="without Prefect; the rows are the same")]
 
@@ -225,7 +222,7 @@ def _make(
 def _again(recipe: Recipe, stage: Stage, *, wait: bool) -> None:
     """Redo a stage of every round from what is stored; whatever it is made from must be there."""
     folder = RunFolder(run_folder(recipe))
-    folder.known()
+    folder.look().known()
     with progress_display(folder) as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
         found = [redo(each, recipe, stage, signals, progress) for each in folder.rounds() or (folder,)]
     opened, manifest, sent = found[0]
@@ -238,7 +235,7 @@ def _report(opened: Opened, manifest: RunManifest, sent: int, last: Stage) -> No
         show.show_figures(console, figures(root, opened.work.run.round or None), opened.work.recipe.rollouts.max_tokens)
         show.show_one_pair(console, root)
     show.show_seconds(console, manifest)
-    shown = _shorter(root)
+    shown = shown_run(root)
     lines = [f"Requests sent: {sent}" + (" (everything was there)" if sent == 0 else ""), f"Run folder: {shown}"]
     if last is Stage.EXPORT:
         lines += [
@@ -254,17 +251,11 @@ def _dataset_lines(opened: Opened, name: ExportFormat) -> Iterator[str]:
     form, folder = FORMATS[name], opened.work.run.export_path(name)
     record = opened.work.record(Stage.EXPORT, 0)
     if folder.exists():
-        yield f"Dataset: {_shorter(folder)}  (for {form.what})"
+        yield f"Dataset: {shown_run(folder)}  (for {form.what})"
     else:
         yield f"No dataset for `{name}`: there is nothing to write"
     for reason, count in left_out_of(record.notes, name).items():
         yield f"         left out: {count} ({reason_in_words(form, reason)})"
-
-
-def _shorter(path: Path) -> str:
-    """Relative to where the user stands, if it lies below."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def main() -> None:
@@ -296,7 +287,7 @@ def exit_code(error: FactoryError) -> int:
 
 
 def _fail(line: str, code: int) -> None:
-    print(f"prefactory: {show.clean(line).plain}", file=sys.stderr)  # a server's words may be in it
+    print(f"prefactory: {in_urls(show.clean(line).plain)}", file=sys.stderr)  # a server's words may be in it
     sys.exit(code)
 
 

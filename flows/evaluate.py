@@ -20,6 +20,7 @@ from factory.gathering.sources import shown_path
 from factory.progress import Progress
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
+from flows.places import refuse_store
 from flows.show_evaluation import show_report
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
@@ -46,6 +47,7 @@ def evaluate_checkpoints(
     """Ask checkpoints the held-out prompts: loops, right answers, length, variety, perplexity, and who wins."""
     read = read_recipe(recipe)
     folder = RunFolder(run_folder(read))
+    refuse_store(folder.root, "evaluate")
     with progress_display() as progress, StopSignals(progress.say) as signals:
         refs = [checkpoint_of(word, read) for word in checkpoints or [read.policy.model]]
         where = out.absolute() if out else folder.evaluation_path()

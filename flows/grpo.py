@@ -14,6 +14,7 @@ from factory.opening import cache_folder
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from factory.serving.models import resolve_model
+from flows.places import refuse_store
 from flows.show import figure_table
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
@@ -32,6 +33,7 @@ def grpo(
     """An example of RL on the same prompts: TRL's GRPO with the verifiers and the loop penalty as rewards."""
     settings = read_recipe(recipe)
     folder = RunFolder(run_folder(settings))
+    refuse_store(folder.root, "grpo")
     if folder.manifest() is None:
         raise Fixable(f"{folder.root}: no run there (no manifest.json); `prefactory run RECIPE` makes one")
     found: list[GrpoResult] = []

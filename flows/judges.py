@@ -140,7 +140,7 @@ def calibrate(
 def _of_marks(recipe: Recipe) -> list[GoldPair]:
     """Of every round."""
     folder = RunFolder(run_folder(recipe))
-    folder.known()
+    folder.look().known()
     return [pair for each in folder.rounds() for pair in marked_gold(each)]
 
 

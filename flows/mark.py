@@ -4,7 +4,6 @@ The rule that must not break: no lock of the run is taken, so that a pair can be
 """
 
 import getpass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from factory.ledger.marks import write_mark
 from factory.looking import queries
 from factory.run import RunFolder
 from factory.work import now
+from flows.places import RunPath
 from schemas.errors import Fixable
 from schemas.marks import HumanMark, Mark
 from schemas.rows import DropReason, Loop
@@ -33,7 +33,7 @@ WHERE starts_with(prompt_id, ?) LIMIT 2
 
 
 def mark(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
+    run: RunPath,
     prompt_id: Annotated[str, typer.Argument(metavar="PROMPT_ID", help="of the pair, or how it begins")],
     said: Annotated[Mark, typer.Argument(metavar="MARK", help="right, flipped, both_bad, or withdrawn")],
     why: Annotated[str, typer.Option(metavar="TEXT", help="a note for whoever reads it later")] = "",

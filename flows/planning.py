@@ -6,6 +6,7 @@ from factory.client.spending import read_spent
 from factory.gathering.sources import shown, shown_path
 from factory.keys import key_names
 from factory.ledger.identity import Stage
+from factory.objects.copying import with_records
 from factory.opening import check_licences, jury_of
 from factory.progress import Silent
 from factory.prompts import collect
@@ -57,6 +58,7 @@ class Plan:
 
 def foresee(recipe: Recipe) -> Plan:
     """Raises as the run itself would for a recipe or sources that are not usable."""
+    RunFolder(run_folder(recipe)).look(with_records)
     judges = jury_of(recipe)
     check_licences(recipe)
     verifiers = [find_verifier(name) for name in recipe.jury.verifiers]

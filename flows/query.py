@@ -21,6 +21,7 @@ from factory import store
 from factory.looking import queries
 from factory.run import RunFolder
 from flows import show
+from flows.places import RunPath
 from schemas.errors import Fixable
 from schemas.manifest import RunManifest
 
@@ -48,7 +49,7 @@ def looked_at(run: Path) -> RunManifest:
 
 
 def query(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
+    run: RunPath,
     sql: Annotated[str, typer.Argument(help='for example "SELECT cause, count(*) FROM pairs GROUP BY ALL"')],
     form: Annotated[Form, typer.Option("--format", help="how the answer is written")] = Form.TABLE,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="where; else on the terminal")] = None,
@@ -68,7 +69,7 @@ def query(
                 _json(run, sql, sink)
 
 
-def sql(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")]) -> None:
+def sql(run: RunPath) -> None:
     """A shell for question after question: statements end with a semicolon. Read-only."""
     looked_at(run)
     console, asked_by_hand = Console(), sys.stdin.isatty()

@@ -7,16 +7,18 @@ from typing import Annotated
 import typer
 
 from factory import store
+from factory.objects.holding import send
 from factory.run import RunFolder
+from flows.places import RunPath, run_at
 from flows.query import looked_at
 
 MEND = "make room or rights there"
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
+    run: RunPath,
     beside: Annotated[
-        Path | None, typer.Argument(metavar="RUN_B", help="another run, to be set beside the first")
+        Path | None, typer.Argument(metavar="RUN_B", help="another run, to be set beside the first", parser=run_at)
     ] = None,
 ) -> None:
     """Write one HTML file that a team reads in two minutes: loops, jury, margins, cost, and what to change."""
@@ -34,4 +36,5 @@ def write_report(runs: Sequence[Path]) -> Path:
     target = RunFolder(runs[0]).report_path(*(other.name for other in reports[1:]))
     with store.writing(target, MEND) as unfinished:
         unfinished.write_text(report_page(reports), encoding="utf-8")
+    send(runs[0], target)
     return target

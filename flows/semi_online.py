@@ -17,6 +17,7 @@ from factory.progress import Progress
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
 from factory.semi_online import go_rounds, settings_of
+from flows.places import refuse_store
 from flows.round_steps import RealSteps
 from flows.show import clean, figure_table
 from flows.stopping import StopSignals
@@ -59,6 +60,7 @@ def semi_online(
 
 def refuse_remote(recipe: Recipe) -> None:
     settings_of(recipe)
+    refuse_store(run_folder(recipe), "semi-online")
     if recipe.policy.urls:
         raise Fixable("policy.urls: rounds train the policy, so that its weights must lie here; name a folder instead")
 

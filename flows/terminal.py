@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from factory.looking.pulse import Watch, lines_of
+from factory.objects.place import in_urls
 from factory.progress import Progress
 from factory.run import RunFolder
 from flows.show import clean
@@ -53,7 +54,7 @@ class PlainLines:
         self._phases: dict[str, tuple[int, int, float]] = {}  # done, total, when last said
 
     def say(self, line: str) -> None:
-        print(f"[{time.monotonic() - self._began:6.1f} s] {clean(line).plain}", file=sys.stderr, flush=True)
+        print(f"[{time.monotonic() - self._began:6.1f} s] {clean(in_urls(line)).plain}", file=sys.stderr, flush=True)
 
     def begin(self, phase: str, total: int) -> None:
         self._phases[phase] = (0, total, time.monotonic())
@@ -83,7 +84,7 @@ class LiveBars:
         self._tasks: dict[str, TaskID] = {}
 
     def say(self, line: str) -> None:
-        self._bars.console.print(clean(line), style="dim")
+        self._bars.console.print(clean(in_urls(line)), style="dim")
 
     def begin(self, phase: str, total: int) -> None:
         self._tasks[phase] = self._bars.add_task(phase, total=total)

@@ -23,6 +23,7 @@ from factory.serving.models import resolve_model
 from factory.trainer import CHECKPOINT, Trained, plan_training
 from factory.trainer import train as train_as_planned
 from factory.training.token_pairs import FORMAT
+from flows.places import RunPath, refuse_store
 from flows.show import figure_table
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
@@ -37,7 +38,7 @@ _SHOWN = ("loss", "margin", "chosen", "rejected", "chosen_shift", "rejected_shif
 
 
 def train(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
+    run: RunPath,
     round_: Annotated[
         int | None,
         typer.Option(
@@ -58,6 +59,7 @@ def train(
 
     Run it again to go on where it stopped. A guard that trips ends it with its reason and exit code 2.
     """
+    refuse_store(run, "train")
     folder = RunFolder(run.resolve(), round_ or 0)
     folder.known()
     made = stored_recipe(folder.recipe_path)

@@ -22,6 +22,7 @@ from factory.progress import Progress
 from factory.recipes.recipe_file import stored_recipe
 from factory.run import RunFolder
 from factory.work import Work, now
+from flows.places import RunPath
 from flows.plain import PlainRunner
 from flows.round import make_round
 from flows.terminal import progress_display
@@ -33,7 +34,7 @@ _LASTS = (Stage.EXPORT, Stage.PAIRS, Stage.VERDICTS, Stage.ROLLOUTS, Stage.PROMP
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, for example runs/laptop")],
+    run: RunPath,
     repair: Annotated[
         bool, typer.Option("--repair", help="take out what is wrong, and redo what needs no model")
     ] = False,

@@ -24,9 +24,9 @@ from factory.keys import key_names
 from factory.ledger.identity import Stage
 from factory.ledger.lock import at_work
 from factory.opening import Opened, cache_folder
-from factory.run import RunFolder, versions
+from factory.run import RunFolder
 from factory.serving.engines import EngineRoom, digest_of, model_refs
-from factory.work import Work
+from factory.work import Work, versions
 from flows.errands import Errand
 from flows.hands import Hands
 from judges.base import Judge

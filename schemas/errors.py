@@ -18,7 +18,8 @@
     │   ├── ShardsLeft         some shards failed, and all others are finished
     │   ├── TrainerEnded       the trainer's process came to its end before its work did
     │   ├── WorkerLost         a worker of a cluster came to its end before its shard did, and so did those after it
-    │   └── HubUnavailable     the Hugging Face hub cannot be reached, or is out of order
+    │   ├── HubUnavailable     the Hugging Face hub cannot be reached, or is out of order
+    │   └── StoreUnavailable   the object store that holds a run cannot be reached, or is out of order
     ├── Halted                 nothing more is sent; what was under way is kept
     │   ├── Stopped            the user stopped the work; the same command goes on (exit code 128 + the signal's number)
     │   └── BudgetSpent        the recipe's budget is used up; with a larger one the same command goes on (exit code 2)
@@ -102,6 +103,10 @@ class WorkerLost(Transient):
 
 class HubUnavailable(Transient):
     """The Hugging Face hub cannot be reached, or is out of order."""
+
+
+class StoreUnavailable(Transient):
+    """The object store that holds a run cannot be reached, or is out of order."""
 
 
 class Halted(FactoryError):

@@ -22,6 +22,10 @@ from schemas.train import Train
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+STORE_URL = (
+    r"^(s3|gs)://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._=+@~-]+)*/?$"  # no sign that stores or globs read otherwise
+)
+StoreUrl = Annotated[str, StringConstraints(pattern=STORE_URL)]
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -236,7 +240,7 @@ class Cluster(Section):
 class Machine(Section):
     """How it runs, never what comes out. No field here is part of the run's identity."""
 
-    runs: Path = Path("runs")
+    runs: StoreUrl | Path = Path("runs")  # or an object store's s3://BUCKET/PREFIX, gs://BUCKET/PREFIX
     cluster: Cluster | None = None  # None: this machine alone
     shard_size: int = Field(default=256, ge=1)
     shards_in_flight: int = Field(default=2, ge=1)  # that still have something to send, for each stage
@@ -259,6 +263,12 @@ class Machine(Section):
     threads: int | None = Field(default=None, ge=1)  # CPU only; None: every core
     kv_cache_gib: int = Field(default=2, ge=1)  # CPU only
     engine_args: EngineArguments = Field(default=[])  # passed on to vLLM as they are
+
+    @model_validator(mode="after")
+    def _nodes_see_the_runs(self) -> "Machine":
+        if self.cluster is not None and isinstance(self.runs, str):
+            raise ValueError("machine.cluster: its nodes work in one folder; write one that all see as machine.runs")
+        return self
 
 
 class Recipe(Section):

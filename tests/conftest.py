@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from factory.engine import Engine
 from flows.cli import main
 from tests.fake_engine import FakeEngine
 from tests.fake_hub import TOKEN, FakeHub
+from tests.gcs_store import GcsStore, gcs_store
+from tests.object_store import BUCKET, ObjectStore, object_store
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # a shared machine may pause at any example
 hypothesis.settings.load_profile("unhurried")
@@ -204,3 +207,42 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
         monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield served
+
+
+@pytest.fixture(scope="session")
+def _s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with object_store(tmp_path_factory.mktemp("s3") / "log") as store:
+        yield store
+
+
+@pytest.fixture
+def s3(_s3: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """A server that speaks S3, as the libraries find it; this machine has no copy of anything yet."""
+    for name, value in _s3.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(_CACHE, str(tmp_path / "cache"))
+    return _s3
+
+
+@pytest.fixture
+def stored(s3: ObjectStore) -> str:
+    """The URL below which a test may have runs."""
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def _gcs() -> Iterator[GcsStore]:
+    try:
+        with gcs_store(BUCKET) as store:
+            yield store
+    except RuntimeError as error:  # the package has a program for most machines, not for all
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def stored_by_google(_gcs: GcsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `stored`, in a server that speaks as Google's does."""
+    for name, value in _gcs.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(_CACHE, str(tmp_path / "cache"))
+    return f"gs://{BUCKET}/{uuid.uuid4().hex}"

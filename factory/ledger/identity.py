@@ -10,11 +10,15 @@ import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from itertools import chain
+from pathlib import Path
 
 from factory.loops import DETECTOR_VERSION
 from factory.recipes.recipe_file import changed_fields, identity
+from schemas.errors import DriftError
 from schemas.manifest import PartFile, Provenance
 from schemas.recipe import Recipe
+
+SHOWN = 4  # changed fields that an error names
 
 
 class Stage(StrEnum):
@@ -115,3 +119,13 @@ def drift(old: Mapping[str, str], new: Mapping[str, str], redone: Stage | None) 
         return {field: value for field, value in fields.items() if decides(before, field)}
 
     return changed_fields(kept(old), kept(new))
+
+
+def refuse_drift(path: Path, changed: list[str]) -> None:
+    """Raises DriftError where a field that decides the data is not what it was; names the first few of many."""
+    if changed:
+        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise DriftError(
+            f"{path}: this run was made with another recipe: {'; '.join(changed[:SHOWN])}{more}. "
+            "Give the recipe another `name`, or set the field back"
+        )

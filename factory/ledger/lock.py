@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from factory import store
 from factory.files import make_folder
+from factory.ledger.own_folder import LOCK
 from schemas.errors import Busy, Fixable
 
 AT_ONCE, FOR_EVER = 0.0, -1.0  # seconds of patience
@@ -47,7 +48,7 @@ class Owner(BaseModel):
 @contextmanager
 def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[None]:
     """Hold `root`, made if it is not there; wait for its owner, `patience` seconds or for ever. Raises Busy, StorageError."""
-    path = root / ".lock"
+    path = root / LOCK
     try:
         make_folder(root)
         lock = FileLock(path, fallback_to_soft=False, on_acquired=_sign)
@@ -110,9 +111,12 @@ def _locked(handle: int) -> bool:
     return True
 
 
+def command_line() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
 def _sign(handle: int) -> None:
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    owner = Owner(pid=os.getpid(), host=socket.gethostname(), since=datetime.now(UTC), command=command)
+    owner = Owner(pid=os.getpid(), host=socket.gethostname(), since=datetime.now(UTC), command=command_line())
     os.ftruncate(handle, 0)
     os.pwrite(handle, owner.model_dump_json().encode(), 0)
 

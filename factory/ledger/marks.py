@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from factory import store
 from factory.files import make_folder, sync
+from factory.objects.holding import beside
 from factory.run import RunFolder
 from schemas.errors import Fixable, SchemaError
 from schemas.marks import HumanMark, Mark, PairKey
@@ -38,7 +39,8 @@ def write_mark(run: RunFolder, mark: HumanMark, rejected: Loop | None) -> None:
             "mark the pair `both_bad`"
         )
     try:
-        _append(run.human_path, _line(mark))
+        with beside(run.root):
+            _append(run.human_path, _line(mark))
     except OSError as error:
         raise store.storage_error(run.human_path, error) from error
 

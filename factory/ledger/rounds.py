@@ -8,11 +8,11 @@ scores of a judge that moves along with the policy could not be compared from ro
 import re
 from collections.abc import Mapping
 
-from factory.ledger.identity import Stage
+from factory.ledger.identity import Stage, refuse_drift
 from factory.looking import queries
 from factory.progress import Progress
 from factory.recipes.recipe_file import changed_fields
-from factory.run import RunFolder, refuse_drift
+from factory.run import RunFolder
 from factory.work import Work
 from schemas.errors import Fixable
 from schemas.recipe import JudgeRef, ModelRef, Recipe

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import duckdb
@@ -20,6 +21,9 @@ from factory.looking.lasting import lasting, written_for
 from factory.looking.lineage import LINEAGE_SELECT, policy_tokens_select, prices_select, rounds_select
 from factory.looking.sql import empty_columns, escaped, literal
 from factory.looking.views import VIEWS
+from factory.objects.holding import away
+from factory.objects.place import url_of
+from factory.objects.reading import stored_parts
 from factory.run import RunFolder
 from schemas.errors import Fixable, StorageError
 from schemas.tables import OF_ROUNDS, SCHEMAS, Table
@@ -35,8 +39,10 @@ _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTAL
 def write_catalog(path: Path, root: Path) -> None:
     """`catalog.duckdb`: a view for each table over all rounds, and those of `factory.looking.views`, with comments.
 
-    Replaced atomically.
+    Replaced atomically. Of a run in an object store only where all its parts are here: a file of DuckDB's holds their paths.
     """
+    if away(root):
+        return
     with store.writing(path) as temporary:
         try:
             with duckdb.connect(str(temporary)) as connection:
@@ -94,9 +100,12 @@ def views(root: Path, round_: int | None = None) -> list[str]:
 
 def _select(root: Path, table: Table, schema: pa.Schema, round_: int | None) -> str:
     columns, parts = ", ".join(schema.names), f"round={'*' if round_ is None else round_}/{table}/part-*.parquet"
+    places = [f"{url_of(root)}/{path}" for path in sorted(away(root)) if fnmatchcase(path, parts)]
     if any(root.glob(parts)):
-        pattern = literal(f"{escaped(root.resolve())}/{parts}")
-        return f"SELECT {columns}, round FROM read_parquet({pattern}, hive_partitioning = true)"
+        places.append(f"{escaped(root.resolve())}/{parts}")
+    if places:
+        named = ", ".join(map(literal, places))
+        return f"SELECT {columns}, round FROM read_parquet([{named}], hive_partitioning = true)"
     return f"SELECT {empty_columns(schema)}, NULL::BIGINT AS round WHERE false"
 
 
@@ -146,9 +155,16 @@ def session(root: Path) -> Iterator[Callable[[str], Answer]]:
 @contextmanager
 def _tables(root: Path, round_: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection, _explained():
+        _read_from_store(connection, root)
         for statement in (*views(root, round_), *_confinement(root)):
             connection.execute(statement)
         yield connection
+
+
+def _read_from_store(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    if (files := stored_parts(root)) is not None:
+        connection.register_filesystem(files)
+        connection.execute("SET parquet_metadata_cache = true")  # each footer once, whatever is asked
 
 
 @contextmanager
@@ -207,6 +223,7 @@ def copy(root: Path, sql: str, target: Path, round_: int | None = None) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
     with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
+        _read_from_store(connection, root)
         for statement in views(root, round_):
             connection.execute(statement)
         try:
@@ -219,6 +236,7 @@ def copy(root: Path, sql: str, target: Path, round_: int | None = None) -> int:
 
 def _confinement(root: Path) -> Iterable[str]:
     named = {f"{root.resolve()}/", f"{escaped(root.resolve())}/"}  # the views' patterns are checked as they are written
+    named |= {f"{url_of(root)}/"} if away(root) else set()
     yield f"SET allowed_directories = [{', '.join(map(literal, sorted(named)))}]"
     yield f"SET temp_directory = {literal(f'{root.resolve()}/.query')}"  # else the working folder may be read too
     yield "SET enable_external_access = false"

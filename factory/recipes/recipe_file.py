@@ -22,7 +22,7 @@ from factory.recipes.recipe_words import explain
 from factory.recipes.yaml_tree import Location, Tree, Unfit
 from schemas.errors import RecipeError
 from schemas.marks import MarksUse
-from schemas.recipe import Recipe
+from schemas.recipe import STORE_URL, Recipe
 from schemas.section import Section
 
 _KEY_MEND = "put the key into an environment variable, and write the variable's name as `api_key_env`"
@@ -51,6 +51,8 @@ def read_recipe(path: Path) -> Recipe:
     """
     recipe = _parsed(path, _Names(path.parent.resolve()).settle)
     _refuse_prices_of_others(recipe, path)
+    if isinstance(recipe.machine.runs, str):
+        return recipe
     runs = _absolute(Path.cwd(), str(recipe.machine.runs))
     return recipe.model_copy(update={"machine": recipe.machine.model_copy(update={"runs": runs})})
 
@@ -193,8 +195,8 @@ class _Names:
 
 
 def _folder(text: str) -> str:
-    if not text or "://" in text:
-        raise Unfit(f"got {text!r}; write a folder")
+    if not text or ("://" in text and not re.fullmatch(STORE_URL, text)):
+        raise Unfit(f"got {text!r}; write a folder, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
     return text
 
 

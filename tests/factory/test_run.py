@@ -14,8 +14,10 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.ledger.identity import refuse_drift
 from factory.ledger.journal import Journal
-from factory.run import RunFolder, refuse_drift, versions
+from factory.run import RunFolder
+from factory.work import versions
 from schemas.chat import Completion, TokenAlternative
 from schemas.errors import DriftError, Fixable, SchemaError, StorageError
 from schemas.manifest import UNASKED, PartFile, Provenance, RunManifest, StageRecord

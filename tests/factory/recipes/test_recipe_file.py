@@ -100,7 +100,15 @@ def test_read_recipe_many_problems_are_said_at_once_with_their_lines(write: Writ
         ("pairing: {allow_unfinished: no}", "10: pairing.allow_unfinished: got 'no'; write true or false"),
         ("pairing: [1]", "10: pairing: got a list of 1; write a mapping with `margin`"),
         ("machine: {dtype: half}", "10: machine.dtype: got 'half'; write one of `auto`, `float32`"),
-        ("machine: {runs: 's3://bucket/x'}", "10: machine.runs: got 's3://bucket/x'; write a folder"),
+        ("machine: {runs: 'ftp://host/x'}", "10: machine.runs: got 'ftp://host/x'; write a folder, or s3://BUCKET"),
+        (
+            "machine: {runs: 's3://bucket/x?y'}",
+            "10: machine.runs: got 's3://bucket/x?y'; write a folder, or s3://BUCKET",
+        ),
+        (
+            "machine: {runs: 's3://bucket/x', cluster: {}}",
+            "10: machine: machine.cluster: its nodes work in one folder",
+        ),
         ("machine: {engine_args: --x}", "10: machine.engine_args: got '--x'; write a list"),
         ("rollouts: {greedy: {temperature: 1}}", "10: rollouts: the greedy slot has temperature 0"),
         (
