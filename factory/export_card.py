@@ -14,7 +14,7 @@ from factory.formats.base import Format, Written
 from factory.formats.marked import reason_in_words
 from factory.looking.figures import Figures
 from factory.prompts import source_names
-from factory.run import versions
+from factory.work import versions
 from schemas.manifest import RunManifest
 from schemas.recipe import ModelRef, Recipe
 
