@@ -27,6 +27,7 @@ VERBS = {
     "query": "query:query",
     "sql": "query:sql",
     "report": "report:report",
+    "browse": "browse:browse",
     "mark": "mark:mark",
     "grpo": "grpo:grpo",
     "deploy": "deploy:deploy",
