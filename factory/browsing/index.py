@@ -20,7 +20,7 @@ import platformdirs
 from factory import store
 from factory.looking.sql import empty_columns, escaped, literal
 from factory.run import RunFolder
-from schemas.errors import SchemaError
+from schemas.errors import FactoryError, SchemaError
 from schemas.tables import SCHEMAS, Table
 
 FORM = 1  # of a block; another one when its columns change
@@ -52,7 +52,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The index as it is at one moment: blocks that can be asked, and how many there are in all."""
+    """The index as it is at one moment: blocks that can be asked, and how many there will be."""
 
     blocks: tuple[Block, ...]
     files: tuple[Path, ...]
@@ -87,6 +87,7 @@ class Index:
         self._lock, self._cursors = threading.Lock(), threading.Lock()
         self._maker: threading.Thread | None = None
         self._some = threading.Event()
+        self._unreadable: set[str] = set()  # digests of blocks
         self._closing = False
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
@@ -117,13 +118,15 @@ class Index:
 
     def _make_all(self, wanted: Sequence[Block]) -> None:
         self.trouble = ""
+        self._unreadable.clear()
         for block in wanted:
             if self._closing:
                 return
             if not self._file(block).exists():
                 try:
                     self._make(block)
-                except (duckdb.Error, OSError) as error:
+                except (duckdb.Error, FactoryError) as error:
+                    self._unreadable.add(block.digest)
                     self.trouble = (
                         f"round {block.run.round}, shards {block.shards[0]} to {block.shards[-1]}: {_line(error)}"
                     )
@@ -133,7 +136,8 @@ class Index:
 
     def _publish(self, wanted: Sequence[Block]) -> None:
         there = tuple(block for block in wanted if self._file(block).exists())
-        self.ready = Ready(there, tuple(map(self._file, there)), len(wanted))
+        readable = sum(block.digest not in self._unreadable for block in wanted)
+        self.ready = Ready(there, tuple(map(self._file, there)), readable)
 
     def _file(self, block: Block) -> Path:
         return self._cache / f"{block.digest}.parquet"

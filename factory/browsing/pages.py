@@ -29,6 +29,10 @@ ORDERS = {
     Order.DISPUTED: "most disagreement first",
     Order.RANDOM: "at random, by the seed",
 }
+_GONE = (
+    "Not counted: {:,} marks on pairs that lie there no more. Where `pairing.marks` drops pairs for what was said of them, "
+    "the rate is too high by that."
+)
 _BIASED = {
     Order.STORED: "the first ones as stored, which nobody drew by chance: it may not hold for the others",
     Order.CLOSE: "those with the smallest margins, where a jury is least often right: all pairs would come out higher",
@@ -183,13 +187,15 @@ def _progress(found: Listing, trouble: str) -> list[str]:
         )
     if found.found is not None and found.found.done < found.found.of:
         lines.append(f"Searching the texts: {found.found.done:,} of {found.found.of:,} parts so far.")
+    if found.found is not None and found.found.unread:
+        lines.append(f"Not searched, since they cannot be read: {found.found.unread:,} parts.")
     if trouble:
         lines.append(f"Could not be read: {trouble}")
     return lines
 
 
 def _agreements(filters: Filters, found: Listing) -> list[str]:
-    gone = f" {found.gone_marks:,} marks are on pairs that lie there no more." if found.gone_marks else ""
+    gone = f" {_GONE.format(found.gone_marks)}" if found.gone_marks else ""
     lines = [f"All marks: {agreement_words(found.all_marks)}{gone}"]
     if found.all_marks.compared:
         lines[0] += " Whoever chose which pairs to mark decides what that speaks for."

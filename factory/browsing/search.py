@@ -15,6 +15,7 @@ import duckdb
 
 from factory.browsing.index import Block, Index, Ready, rows_of
 from factory.looking.sql import escaped, literal
+from schemas.errors import SchemaError
 from schemas.tables import Table
 
 KEPT = 12  # searches whose findings are kept
@@ -25,11 +26,12 @@ _COLUMNS = "number, chosen, rejected, messages"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where the numbers of the pairs lie in which the text stands, and how many of the blocks were read for it."""
+    """Where the numbers of the pairs lie in which the text stands; how many of the blocks are done, and could not be read."""
 
     files: tuple[Path, ...]
     done: int
     of: int
+    unread: int = 0
 
     @property
     def condition(self) -> str:
@@ -43,7 +45,7 @@ class Found:
 class _Search:
     words: str
     folder: Path
-    done: dict[str, Path] = field(default_factory=dict)  # digest of a block -> its findings
+    done: dict[str, Path | None] = field(default_factory=dict)  # digest of a block -> its findings; None: unreadable
     rows: int = 0
     stopped: bool = False
 
@@ -71,8 +73,9 @@ class Searches:
         with self._moved:
             search = self._taken_up(words, ready)
             self._moved.wait_for(lambda: search.rows >= ENOUGH or self._whole(search, ready), patience)
-            files = tuple(search.done[block.digest] for block in ready.blocks if block.digest in search.done)
-            return Found(files, len(files), ready.of)
+            done = [search.done[block.digest] for block in ready.blocks if block.digest in search.done]
+            files = tuple(path for path in done if path is not None)
+            return Found(files, len(done), ready.of, len(done) - len(files))
 
     def _whole(self, search: _Search, ready: Ready) -> bool:
         return all(block.digest in search.done for block in ready.blocks)
@@ -109,17 +112,20 @@ class Searches:
             if block.digest in search.done:
                 continue
             target = search.folder / f"{block.digest}.parquet"
-            try:
-                self._index.run(
-                    f"COPY ({search_select(block, search.words)}) TO {literal(str(target))} (FORMAT parquet)"
-                )
-                ((rows,),) = self._index.ask(f"SELECT count(*) FROM read_parquet({literal(escaped(target))})")
-            except (duckdb.Error, OSError):
-                return  # the run has changed, or the page was closed: the next look begins anew
+            rows = self._written(block, search.words, target)
             with self._moved:
-                search.done[block.digest] = target
-                search.rows += int(str(rows))
+                search.done[block.digest] = None if rows is None else target
+                search.rows += rows or 0
                 self._moved.notify_all()
+
+    def _written(self, block: Block, words: str, target: Path) -> int | None:
+        """How many were found; None where the block cannot be read, or the run has made another one of it."""
+        try:
+            self._index.run(f"COPY ({search_select(block, words)}) TO {literal(str(target))} (FORMAT parquet)")
+            ((rows,),) = self._index.ask(f"SELECT count(*) FROM read_parquet({literal(escaped(target))})")
+        except (duckdb.Error, SchemaError):
+            return None
+        return int(str(rows))
 
 
 def search_select(block: Block, words: str) -> str:

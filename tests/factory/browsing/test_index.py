@@ -91,6 +91,7 @@ def test_index_leaves_out_and_names_what_cannot_be_read(root: Path, tmp_path: Pa
 
         assert count == 3
         assert "round 1, shards 0 to 0" in index.trouble
+        assert index.ready.whole, "nothing more will come of it"
 
 
 def test_index_of_a_run_without_pairs_is_empty(tmp_path: Path) -> None:
@@ -104,6 +105,17 @@ def test_index_asked_what_cannot_be_answered_says_so_in_one_line(root: Path, tmp
         index.ask("SELECT nonsense")
 
     assert "\n" not in str(refused.value)
+
+
+def test_search_comes_to_its_end_and_counts_what_cannot_be_read(root: Path, tmp_path: Path) -> None:
+    with browsed(root, tmp_path / "cache") as pairs:
+        RunFolder(root, 1).part_path(Table.PAIRS, 0).write_bytes(b"no parquet")
+
+        found = pairs.listing(read_filters({"text": "script"}), Place())
+
+    assert found.found is not None
+    assert (found.found.done, found.found.of, found.found.unread) == (2, 2, 1)
+    assert found.total == 1
 
 
 def test_blocks_of_a_part_that_was_written_again_are_others(root: Path) -> None:

@@ -229,6 +229,16 @@ def test_agreement_is_given_over_all_marks_and_over_the_sample(page: Page) -> No
     assert "Drawn at random by seed 1" in Text(page.get("/?order=random&sample=9")).text
 
 
+def test_page_says_that_marks_on_pairs_that_are_no_more_do_not_count(page: Page) -> None:
+    marked(page)
+    run = RunFolder(page.root, 1)
+    run.write_part(Table.PAIRS, 0, [pair for pair in run.read_rows(Pair, 0) if pair.prompt_id != "p01"])
+    page.get()
+    page.pairs.index.finish()
+
+    assert "Not counted: 1 marks on pairs that lie there no more" in page.get()
+
+
 def test_page_shows_what_comes_in_while_it_is_open(page: Page) -> None:
     run = RunFolder(page.root, 1)
     run.write_part(Table.PAIRS, 1, run.read_rows(Pair, 0)[:2])
