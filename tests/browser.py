@@ -29,18 +29,29 @@ class Scheme(StrEnum):
     DARK = "dark"
 
 
+class Begin(StrEnum):
+    LOAD = "load"  # the page anew
+    STAY = "stay"
+
+
 _SCHEMES = {Scheme.DARK: 0, Scheme.LIGHT: 1}  # as Chromium numbers them
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """At a page in a window of that size. `script`: an expression, or a promise, whose value comes back as JSON."""
+    """At a page in a window of that size. `script`: an expression, or a promise, whose value comes back as JSON.
+
+    `until`: look no further before this expression holds. A look that stays has the page as the look before it left it,
+    whatever page that led to.
+    """
 
     width: int
     height: int
     scheme: Scheme = Scheme.LIGHT
     script: str = "null"
     shot: str | None = None  # a PNG of the whole page goes there
+    begin: Begin = Begin.LOAD
+    until: str = "true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +67,8 @@ def available() -> bool:
     return find_spec("PySide6") is not None and find_spec("PySide6.QtWebEngineWidgets") is not None
 
 
-def look_at(page: Path, looks: Sequence[Look]) -> Seen:
-    """The values are in the order of the looks. Raises CalledProcessError where the browser cannot be started."""
+def look_at(page: Path | str, looks: Sequence[Look]) -> Seen:
+    """At a file, or an address. Values are in the order of the looks. Raises CalledProcessError where no browser starts."""
     seen = Seen([None] * len(looks))
     for scheme in Scheme:
         own = [place for place, look in enumerate(looks) if look.scheme is scheme]
@@ -70,9 +81,10 @@ def look_at(page: Path, looks: Sequence[Look]) -> Seen:
     return seen
 
 
-def _in_own_process(page: Path, scheme: Scheme, looks: Sequence[Look]) -> Seen:
+def _in_own_process(page: Path | str, scheme: Scheme, looks: Sequence[Look]) -> Seen:
     """The scheme is the whole browser's."""
-    order = json.dumps({"page": page.absolute().as_uri(), "looks": [asdict(look) for look in looks]})
+    address = page if isinstance(page, str) else page.absolute().as_uri()
+    order = json.dumps({"page": address, "looks": [asdict(look) for look in looks]})
     environment = os.environ | _QUIET | {"QTWEBENGINE_CHROMIUM_FLAGS": f"{_FLAGS}{_SCHEMES[scheme]}"}
     ended = subprocess.run(
         [sys.executable, "-m", "tests.browser", "--looks"],

@@ -13,7 +13,7 @@ from PySide6.QtWebEngineCore import QWebEnginePage, QWebEngineUrlRequestInfo, QW
 from PySide6.QtWebEngineWidgets import QWebEngineView
 from PySide6.QtWidgets import QApplication
 
-from tests.browser import LONGEST, PIXELS, Look, Seen
+from tests.browser import LONGEST, PIXELS, Begin, Look, Seen
 
 SETTLE = 200  # ms until what was asked for is drawn
 _DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 500))))"
@@ -50,7 +50,9 @@ def browse(page: str, looks: Sequence[Look]) -> Seen:
     for look in looks:
         view.resize(look.width, look.height)
         view.show()
-        _wait(partial(_load, view, page))
+        if look.begin == Begin.LOAD:
+            _wait(partial(_load, view, page))
+        _until(view, look.until)
         _rest()
         seen.values.append(_run(view, look.script))
         if look.shot is not None:
@@ -63,6 +65,15 @@ def browse(page: str, looks: Sequence[Look]) -> Seen:
 def _load(view: QWebEngineView, page: str, done: Callable[[object], None]) -> None:
     view.loadFinished.connect(done, Qt.ConnectionType.SingleShotConnection)
     view.load(QUrl(page))
+
+
+def _until(view: QWebEngineView, holds: str) -> None:
+    """Also where it only holds on a page that this one leads to. Raises RuntimeError."""
+    until = time.monotonic() + LONGEST
+    while _wait(lambda done: view.page().runJavaScript(f"Boolean({holds})", 0, done)) is not True:
+        if time.monotonic() > until:
+            raise RuntimeError(f"not in {LONGEST} s: {holds}")
+        _rest(50)
 
 
 def _shoot(view: QWebEngineView, look: Look) -> None:

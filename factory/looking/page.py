@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from factory.looking.harmless import visible
 from factory.looking.plots import Plot
+from factory.looking.templating import environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -75,20 +75,9 @@ class Page:
 
 
 def html(page: Page) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_visible,
-    )
-    environment.filters["coded"] = _coded
-    return environment.get_template("report.html.j2").render(page=page, plot=_markup)
-
-
-def _visible(value: object) -> object:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    own = environment(TEMPLATES)
+    own.filters["coded"] = _coded
+    return own.get_template("report.html.j2").render(page=page, plot=_markup)
 
 
 def _coded(words: str) -> Markup:
