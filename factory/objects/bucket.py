@@ -15,7 +15,6 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 
-import aiohttp
 import fsspec
 
 from schemas.errors import Fixable, StorageError, StoreUnavailable
@@ -176,8 +175,8 @@ class Objects:
 def _types(kind: Kind) -> tuple[type[Exception], ...]:
     """What a library raises. Raises ImportError where it is not installed."""
     import_module(kind.package)
-    own = [getattr(import_module(module), name) for module, name in kind.errors]
-    return (*own, OSError, aiohttp.ClientError, asyncio.TimeoutError)
+    errors = (*kind.errors, ("aiohttp", "ClientError"))  # nobody else waits for these modules
+    return (*(getattr(import_module(module), name) for module, name in errors), OSError, asyncio.TimeoutError)
 
 
 def _item(info: dict[str, object]) -> Item:

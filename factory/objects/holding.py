@@ -93,14 +93,16 @@ def send(root: Path, path: Path) -> None:
 
 def away(root: Path) -> Mapping[str, int]:
     """Parts that are in the store and not here, with their sizes."""
-    return {} if url_of(root) is None else _away(root, changed(root))
+    if url_of(root) is None:
+        return {}
+    return {path: size for path, size in _parts(root, changed(root)).items() if not (root / path).is_file()}
 
 
 @lru_cache(maxsize=8)
-def _away(root: Path, _: int) -> Mapping[str, int]:
+def _parts(root: Path, _: int) -> Mapping[str, int]:
+    """Of the store, with their sizes. What lies here changes without a word to the index, and is no part of this."""
     with _index(root) as index:
-        parts = {path: one.size for path, one in index.entries.items() if is_part(path)}
-    return {path: size for path, size in parts.items() if not (root / path).is_file()}
+        return {path: one.size for path, one in index.entries.items() if is_part(path)}
 
 
 @contextmanager
