@@ -8,8 +8,7 @@
 2. The prompts' file grows; in the middle of the round that follows the worker is killed with all that it had started. No
    worker is there while schedules pass, then one is started again: the round is finished, what was missed caught up once.
 3. The deployments of export and verify, each started by hand.
-4. A run that is cancelled by the next schedule, because the recipe says so: what it was answered is kept.
-5. Without --quick: two rounds of the shipped model, which each run starts and stops.
+4. Without --quick: two rounds of the shipped model, which each run starts and stops.
 """
 
 import argparse
@@ -36,7 +35,6 @@ from tests.prefect_scene import FlowRun, Scene, prefect_scene
 
 MINUTELY, OFTEN = "* * * * *", "* * * * * */20"
 DOWN = 3.0  # seconds that the server is away
-SLOW = 8.0  # seconds for an answer
 OLD, NEW = PROMPTS[7:12], [{"prompt": f"Write a sentence about the letter {letter}."} for letter in "abc"]
 REAL: Mapping[str, object] = {
     "policy": {"model": "SmolLM2-135M-Instruct"},
@@ -107,21 +105,6 @@ def by_hand(scene: Scene, recipe: Path) -> Shown:
         scene.said("prefect", "deployment", "run", f"prefactory-{name}/small")
         scene.wait(partial(lambda count: len(ended()) == count, count), name)
     return shown("export and verify, started by hand", root_of(recipe), ended(), began)
-
-
-def overlapped(folder: Path, engine: FakeEngine, cron: str) -> Shown:
-    """The first run is answered so slowly that the second one finds it at work."""
-    began, asked = time.monotonic(), len(engine.questions)
-    engine.faults = always(slowly(SLOW))
-    recipe = RecipeWriter(folder, engine.url)({"schedule.overlap": "cancel", "machine.concurrency": 2}, OLD[:2])
-    with prefect_scene(folder) as scene:
-        scene.prefactory("deploy", str(recipe), "--cron", cron)
-        scene.start_worker()
-        scene.wait(lambda: len(engine.questions) > asked, "the first run")
-        scene.wait(lambda: bool(scene.runs("Cancelled")), "the second run, which takes over")
-        engine.faults = no_faults
-        scene.wait(lambda: finished(scene, 1), "the second run's end")
-        return shown("the next schedule cancels a run", root_of(recipe), scene.runs(), began)
 
 
 def real_model(folder: Path) -> Shown:
@@ -201,9 +184,7 @@ def main() -> None:
             found.append(by_hand(scene, recipe))
             if options.browser:
                 look(scene, options.browser, options.shots)
-        (cancelled := folder / "cancelled").mkdir()
-        found.append(overlapped(cancelled, engine, cron))
-        whole = [root_of(recipe), root_of(cancelled / "recipe.yaml")]
+        whole = [root_of(recipe)]
         if not options.quick:
             (real := folder / "real").mkdir()
             found.append(real_model(real))

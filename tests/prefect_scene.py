@@ -15,7 +15,7 @@ import httpx
 
 from factory.serving.server import choose_port
 
-LOOK = 0.1  # seconds
+LOOK = 0.5  # seconds
 PATIENCE = 180.0
 
 
@@ -115,7 +115,10 @@ class Scene:
 
     def wait(self, holds: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
         began = time.monotonic()
-        while not holds():
+        while True:
+            with suppress(httpx.TransportError):  # a server whose database is busy is silent for a while
+                if holds():
+                    return
             if time.monotonic() - began > patience:
                 raise AssertionError(f"waited {patience:.0f} s for {what}; logs lie in {self.folder}")
             time.sleep(LOOK)
