@@ -159,8 +159,7 @@ class Pairs:
         scope = self._narrowed(filters, ready)
         condition, parameters = scope.sql, scope.parameters
         if filters.sample is not None:
-            drawn = f"(SELECT number FROM {scope.sql} ORDER BY {', '.join(filters.keys)} LIMIT {filters.sample})"
-            condition = f"{ready.table} WHERE number IN {drawn}"
+            condition = f"{ready.table} WHERE number IN ({_drawn(filters, scope)})"
         if filters.mark is not None:
             wanted = [number for number, one in marks.items() if filters.mark in (UNMARKED, one.mark)]
             word = "NOT IN" if filters.mark == UNMARKED else "IN"
@@ -177,8 +176,7 @@ class Pairs:
         if filters.sample is None:
             return None
         scope = self._narrowed(filters, ready)
-        sql = f"SELECT number FROM {scope.sql} ORDER BY {', '.join(filters.keys)} LIMIT {filters.sample}"
-        return {int(str(number)) for (number,) in self.index.ask(sql, scope.parameters)}
+        return {int(str(number)) for (number,) in self.index.ask(_drawn(filters, scope), scope.parameters)}
 
     def entries(self, numbers: list[int], ready: Ready, marks: Mapping[int, Marked]) -> tuple[Entry, ...]:
         """In the order of the numbers."""
@@ -214,6 +212,11 @@ class Pairs:
 def _entry(row: Sequence[object], marks: Mapping[int, Marked]) -> Entry:
     key = Key(*row[:6])  # type: ignore[arg-type]  # as selected
     return Entry(key, marks.get(key.number), *row[6:])  # type: ignore[arg-type]  # as selected
+
+
+def _drawn(filters: Filters, scope: Scope) -> str:
+    """The numbers of a sample of what the scope leaves."""
+    return f"SELECT number FROM {scope.sql} ORDER BY {', '.join(filters.keys)} LIMIT {filters.sample}"
 
 
 def _row(filters: Filters) -> str:
