@@ -28,8 +28,8 @@ from rich.table import Table
 from benchmarks.attack_texts import ATTACKS, HELD_OUT, ORDINARY, PLEAS, Attack, Kind
 from benchmarks.serving import served
 from factory.engine import Engine
-from factory.looking.figures import wilson
 from factory.serving.models import DEFAULT_MODEL
+from factory.wilson import wilson
 from judges.injections import looks_injected
 from judges.pointwise import ONE_DIGIT, QUESTION, PointwiseJudge
 from judges.quoting import ANSWER_CHARS, shortened

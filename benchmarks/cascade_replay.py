@@ -13,8 +13,8 @@ from factory.judging.cascade import waves
 from factory.judging.hearing import Case, Court, all_verdicts, asked_about, judged_verdicts
 from factory.judging.spreads import PooledSpread
 from factory.jury import Rules, stand
-from factory.looking.figures import wilson
 from factory.pairing import pair_prompt
+from factory.wilson import wilson
 from judges.registry import seated
 from schemas.chat import Completion
 from schemas.recipe import Cascade, Jury

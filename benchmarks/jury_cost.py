@@ -33,13 +33,13 @@ from factory.client.asking import Desk
 from factory.judging.cascade import waves
 from factory.judging.hearing import Case, Court, Seat, all_verdicts, cases, hear
 from factory.ledger.journal import Journal
-from factory.looking.figures import wilson
 from factory.opening import cache_folder
 from factory.progress import Silent
 from factory.prompts import collect
 from factory.rollouts import Policy, plan, roll_out
 from factory.serving.models import DEFAULT_MODEL
 from factory.store import read_part, write_part, write_text
+from factory.wilson import wilson
 from schemas.chat import Completion
 from schemas.recipe import Cascade, Decoding, JudgeRef, Jury, Machine, Prompts, Rollouts, Source, Trust
 from schemas.rows import Prompt, Rollout, VerdictStatus

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.loop_peers import Answer
-from factory.looking.figures import wilson
+from factory.wilson import wilson
 
 FOLDER = Path(__file__).parent / "loop_labels"
 

@@ -36,9 +36,9 @@ from factory.judging.gold import Accuracy
 from factory.judging.spreads import PooledSpread
 from factory.jury import Rules, stand
 from factory.ledger.journal import Journal
-from factory.looking.figures import wilson
 from factory.opening import cache_folder
 from factory.serving.models import DEFAULT_MODEL
+from factory.wilson import wilson
 from judges.base import Judge
 from schemas.chat import Completion, Request
 from schemas.rows import Canary, CanaryKind, Prompt, Rollout

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from factory.browsing.index import Index, Ready
-from factory.looking.figures import wilson
 from factory.looking.human import human_select
 from factory.run import RunFolder
+from factory.wilson import wilson
 from schemas.marks import Mark
 from schemas.rows import Cause
 

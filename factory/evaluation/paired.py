@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-Z = 1.959963984540054  # the normal quantile of a 95% interval
+from factory.wilson import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,7 @@ class Rate:
 
         With halves it is a little too wide, since ties vary less than the binomial distribution does.
         """
-        if not self.of:
-            return 0.0, 1.0
-        share, n = self.hits / self.of, self.of
-        middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-        half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-        return max(0.0, middle - half) if share else 0.0, min(1.0, middle + half) if share < 1 else 1.0
+        return wilson(self.hits, self.of)
 
 
 @dataclass(frozen=True, slots=True)

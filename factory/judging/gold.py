@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory.judging.aggregation import sign
-from factory.looking.figures import wilson
+from factory.wilson import wilson
 from schemas.errors import RecipeError
 
 MOST = 3.0  # the largest weight: no judge outvotes everybody

@@ -13,7 +13,7 @@ from factory.engine import Engine
 from factory.judging.aggregation import TIE
 from factory.judging.calibration import an_answer
 from factory.judging.canaries import canary_rows, twins
-from factory.looking.figures import wilson
+from factory.wilson import wilson
 from judges.base import Judge
 from schemas.chat import Message, Role
 from schemas.rows import Prompt, Rollout, VerdictStatus

@@ -31,8 +31,8 @@ from factory.judging.deciding import pooled_sigmas
 from factory.judging.hearing import Case, by_prompt
 from factory.jury import blocks, comparable
 from factory.ledger.identity import Stage
-from factory.looking.figures import wilson
 from factory.shards import COST
+from factory.wilson import wilson
 from factory.work import Work, now
 from judges.injections import looks_injected
 from schemas.manifest import StageRecord

@@ -7,11 +7,10 @@ Rates are hard loops over rollouts that have a text, greedy and sampled apart, w
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
-from statistics import NormalDist
 
 from factory.looking import queries
+from factory.wilson import wilson
 from schemas.rows import DropReason, Loop
 
 HINTS: Mapping[DropReason, str] = {
@@ -148,19 +147,6 @@ class Figures(Tally):
     loops: LoopFigures
     judges: tuple[JudgeFigures, ...]
     trust: TrustFigures | None = None  # None: the run has not come so far
-
-
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """95% score interval of a proportion; (0, 1) where nothing was tried."""
-    if trials == 0:
-        return 0.0, 1.0
-    z, rate = (
-        NormalDist().inv_cdf(0.975),
-        hits / trials,
-    )  # in closed form: scipy.stats takes a second and more to import
-    centre, around = rate + z**2 / (2 * trials), z * sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
-    low, high = ((centre + side) / (1 + z**2 / trials) for side in (-around, around))
-    return (low if hits else 0.0), (high if hits < trials else 1.0)
 
 
 def tally(root: Path, round_: int | None = None) -> Tally:

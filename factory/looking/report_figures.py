@@ -12,9 +12,10 @@ from pathlib import Path
 
 from factory.client.spending import read_spent
 from factory.looking import queries
-from factory.looking.figures import Figures, figures, wilson
+from factory.looking.figures import Figures, figures
 from factory.looking.round_figures import RoundFigures, round_figures
 from factory.run import RunFolder
+from factory.wilson import wilson
 from schemas.manifest import RunManifest, Spent
 
 SHOWN = 1500  # characters of a text in an example

@@ -13,12 +13,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from factory.looking.figures import wilson
 from factory.survey.answer_columns import FINISH_REASONS, Answers, Columns, Wanted, find_columns, read_answers
 from factory.survey.answer_files import AnswerFile, Rows, column_types, read_rows
 from factory.survey.answer_output import writing_rows
 from factory.survey.detecting import PUBLISHED, survey_batches
 from factory.survey.loop_examples import Clearest, Example, Looped
+from factory.wilson import wilson
 from schemas.errors import SourceError
 from schemas.rows import Loop
 from schemas.tables import LOOPS

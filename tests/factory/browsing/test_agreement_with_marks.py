@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from factory.browsing.marked import Agreement, Marked, agreement, of_sample
 from factory.browsing.pages import agreement_words
-from factory.looking.figures import wilson
+from factory.wilson import wilson
 from schemas.marks import Mark
 from schemas.rows import Cause
 

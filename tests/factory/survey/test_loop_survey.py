@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.looking.figures import wilson
 from factory.survey.answer_columns import Wanted
 from factory.survey.answer_files import answer_files
 from factory.survey.loop_examples import KEPT, Clearest, Looped
 from factory.survey.loop_survey import ASKED_GROUPS, USUAL_GROUPS, Survey, survey
+from factory.wilson import wilson
 from schemas.errors import SourceError
 
 UNIT = "and then she said it to him once more, "
