@@ -3,6 +3,7 @@
     python -m benchmarks.semi_online                    three rounds of recipes/semi_online.yaml, and four trainings beside them
     python -m benchmarks.semi_online --quick            at toy length, under twenty minutes: it shows that it runs, no more
     python -m benchmarks.semi_online --folder FOLDER    where the runs are made, and gone on with (runs/benchmark-semi_online)
+    python -m benchmarks.semi_online --rounds 1         so many rounds; the figures go to files of their own
     python -m benchmarks.semi_online --beside SFT       of the four trainings only these; with no name, none
 
 The held-out prompts are those of data/evaluation, fixed beforehand and never trained on. Beside the rounds stand, each trained
@@ -99,8 +100,8 @@ def merged(document: Mapping[str, object], changes: Mapping[str, object]) -> Doc
     return found
 
 
-def recipe_of(folder: Path, *, quick: bool) -> Document:
-    """The shipped recipe with its paths made absolute, for runs below `folder`."""
+def recipe_of(folder: Path, *, quick: bool, rounds: int | None = None) -> Document:
+    """The shipped recipe with its paths made absolute, for runs below `folder`. `rounds`: None for its own number."""
     document = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     prompts = document["prompts"]
     for source in prompts["sources"]:
@@ -116,7 +117,8 @@ def recipe_of(folder: Path, *, quick: bool) -> Document:
         # The gates ask every held-out prompt, so that the table at the end is made of the same answers.
         "evaluation": {"sample": None},
     }
-    return merged(merged(document, own), TOY if quick else {})
+    whole = merged(merged(document, own), TOY if quick else {})
+    return whole if rounds is None else merged(whole, {"semi_online": {"rounds": rounds}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,24 +255,29 @@ def show(found: Found) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    began, name = time.monotonic(), f"benchmark-semi_online{'-quick' if options.quick else ''}"
-    folder = (options.folder or ROOT / "runs" / name).resolve()
+    began = time.monotonic()
+    name = "semi_online" if options.rounds is None else f"semi_online-rounds-{options.rounds}"
+    default = ROOT / "runs" / f"benchmark-{name}{'-quick' if options.quick else ''}"
+    folder = (options.folder or default).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    stand = Stand(folder, recipe_of(folder, quick=options.quick), Console(stderr=True))
+    stand = Stand(folder, recipe_of(folder, quick=options.quick, rounds=options.rounds), Console(stderr=True))
     found = measure(stand, options.beside)
     results = folder if options.quick else RESULTS
     results.mkdir(exist_ok=True)
     whole = asdict(found) | {"quick": options.quick, "seconds_of_this_start": round(time.monotonic() - began)}
-    (results / "semi_online.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    plot(found.rows, results / "semi_online.png")
+    (results / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    plot(found.rows, results / f"{name}.png")
     show(found)
-    print(json.dumps({name: value for name, value in whole.items() if name != "story"}))
+    print(json.dumps({key: value for key, value in whole.items() if key != "story"}))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.semi_online", description="What each part is worth.")
     parser.add_argument("--quick", action="store_true", help="toy length, under twenty minutes")
     parser.add_argument("--folder", type=Path, help="where the runs are made, and gone on with")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="other than the recipe's; their figures have files of their own"
+    )
     names = [one.name for one in BESIDE]
     parser.add_argument(
         "--beside", nargs="*", choices=names, default=names, metavar="NAME", help=f"of {', '.join(names)}; all of them"
