@@ -16,6 +16,7 @@ from factory.rollouts import slots
 from factory.run import RunFolder, run_folder
 from factory.serving.engines import model_refs
 from factory.work import Work
+from flows.planning_rounds import held_out_files, rounds_ahead
 from judges.registry import find_verifier
 from schemas.manifest import Spent
 from schemas.recipe import Recipe
@@ -32,6 +33,7 @@ class Plan:
     rollouts: int
     verdicts: int
     answer_tokens: int
+    rounds: tuple[str, ...]  # what a semi-online recipe asks beyond its first round
     shards_done: dict[str, int]
     changed: tuple[str, ...]  # what the run folder was made with, and would be refused for
     budget: tuple[str, ...]  # of each limit that the recipe sets, whether it is enough for what is left
@@ -47,6 +49,7 @@ class Plan:
             f"{self.prompts} prompts in {self.shards} shards",
             f"{self.rollouts} rollouts, at most {self.answer_tokens:,} tokens written",
             f"{self.verdicts} judge calls at most, one token each",
+            *self.rounds,
             f"finished shards in the run folder: {done or 'none'}",
             *self.budget,
             f"reads {', '.join(self.files)}",
@@ -62,10 +65,10 @@ def foresee(recipe: Recipe) -> Plan:
     judges = jury_of(recipe)
     check_licences(recipe)
     verifiers = [find_verifier(name) for name in recipe.jury.verifiers]
-    collected = collect(recipe.prompts, recipe.seed, Silent(), verifiers).prompts
-    prompts = len(collected)
+    collected = collect(recipe.prompts, recipe.seed, Silent(), verifiers)
+    prompts = len(collected.prompts)
     rollouts = prompts * len(slots(recipe.rollouts))
-    answering, judging = needs(recipe, judges, collected)
+    answering, judging = needs(recipe, judges, collected.prompts)
     to_answer, to_judge = (prompts - done for done in _prompts_done(recipe))
     return Plan(
         prompts=prompts,
@@ -73,6 +76,7 @@ def foresee(recipe: Recipe) -> Plan:
         rollouts=rollouts,
         verdicts=rollouts * len(recipe.jury.judges),
         answer_tokens=rollouts * recipe.rollouts.max_tokens,
+        rounds=rounds_ahead(recipe, collected, rollouts),
         shards_done=_done(recipe),
         changed=_changed(recipe),
         files=tuple(_files(recipe)),
@@ -90,6 +94,7 @@ def _files(recipe: Recipe) -> list[str]:
         *(shown_path(path) for path in (decontaminate.paths if decontaminate else ())),
         *(shown_path(seat.rubric) for seat in recipe.jury.judges if seat.rubric is not None),
         *([shown_path(recipe.pairing.weights)] if recipe.pairing.weights else []),
+        *(shown_path(path) for path in held_out_files(recipe)),
     ]
     return list(dict.fromkeys(named))
 

@@ -60,7 +60,7 @@ def evaluation_recipe(recipe: Recipe, checkpoint: ModelRef, digest: str, folder:
     return Recipe(
         name=digest[:DIGITS],
         seed=settings.seed,
-        prompts=Prompts(sources=[Source(path=path) for path in prompt_files(settings)], sample=settings.sample),
+        prompts=held_out_prompts(settings),
         policy=checkpoint,
         rollouts=_rollouts(settings),
         jury=_jury(recipe),
@@ -72,6 +72,10 @@ def evaluation_recipe(recipe: Recipe, checkpoint: ModelRef, digest: str, folder:
 def prompt_files(settings: Evaluation) -> Sequence[Path]:
     """One for each kind of prompt: the file's name is the kind's."""
     return settings.paths or sorted(SHIPPED.glob("*.jsonl"))
+
+
+def held_out_prompts(settings: Evaluation) -> Prompts:
+    return Prompts(sources=[Source(path=path) for path in prompt_files(settings)], sample=settings.sample)
 
 
 def _rollouts(settings: Evaluation) -> Rollouts:

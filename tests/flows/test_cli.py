@@ -199,6 +199,35 @@ def test_plan_says_what_is_read_who_is_asked_and_which_keys_go_out(
     assert "sends no key" in prefactory("plan", write_recipe()).out
 
 
+def test_plan_of_rounds_foresees_all_of_them_and_what_they_are_asked(
+    prefactory: Command, write_recipe: RecipeWriter, tmp_path: Path
+) -> None:
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text("".join(json.dumps({"prompt": f"Name river {n}."}) + "\n" for n in range(5)))
+    evaluation = {"paths": [str(held_out)], "max_tokens": [8, 32], "samples": 2}
+    loop = {"rounds": 3, "on_tripped": "retry", "fallback": {"tries": 2}}
+    changes = {"evaluation": evaluation, "semi_online": loop, "prompts.sample": 5}
+
+    said = " ".join(prefactory("plan", write_recipe(changes)).out.split())
+    files = strictly(prefactory("plan", write_recipe(changes), "--json").out)["files"]
+
+    assert (
+        f"3 rounds of this size: 90 rollouts; the sources have {len(PROMPTS)} prompts: enough for 2, 3 prompts" in said
+    )
+    assert "4 evaluations, of the policy and of each round's checkpoint; a gate that trips takes up to 2 more" in said
+    assert "5 held-out prompts, 15 answers, at most 480 tokens written, 45 judge calls at most" in said
+    assert str(held_out) in files
+    assert "evaluations" not in prefactory("plan", write_recipe()).out
+
+
+def test_plan_of_rounds_whose_held_out_prompts_are_gone_says_so(
+    prefactory: Command, write_recipe: RecipeWriter, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone.jsonl"
+    changes = {"evaluation.paths": [str(gone)], "semi_online": {"rounds": 2}}
+    assert str(gone) in prefactory("plan", write_recipe(changes)).error
+
+
 def test_status_of_a_run_whose_prompts_are_gone_still_shows_it(
     prefactory: Command, write_recipe: RecipeWriter, tmp_path: Path
 ) -> None:
