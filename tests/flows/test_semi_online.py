@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -177,6 +178,32 @@ def test_rounds_stopped_by_the_budget_go_on_and_come_to_the_same_rows(gone: Gone
     for table, columns in (("rollouts", "rollout_id, text, seed"), ("pairs", "chosen_id, rejected_id, margin")):
         assert rows(root, columns, table) == rows(gone.root, columns, table)
     assert [one.promoted for one in story.rounds] == [one.promoted for one in gone.story.rounds]
+
+
+def test_rounds_killed_in_each_of_them_come_to_the_same_rows(gone: Gone, write_recipe: RecipeWriter) -> None:
+    recipe = write_recipe({**ROUNDS, "machine.concurrency": 1})
+    root = run_folder(read_recipe(recipe))
+    script = "import sys; from pathlib import Path; from tests.flows.test_semi_online import go; go(Path(sys.argv[1]))"
+    cut = []
+    for number in (0, 1):
+        with subprocess.Popen([sys.executable, "-c", script, str(recipe)]) as process:
+            while (answers := journalled(root / f"round={number}")) < 3:
+                assert process.poll() is None, "it ended unkilled"
+                time.sleep(0.01)
+            process.kill()
+        cut.append(answers)
+
+    _, story, _ = go(recipe)
+
+    assert max(cut) < 30, "each was killed in the middle of its thirty answers"
+    for table, columns in (("rollouts", "rollout_id, text, seed"), ("pairs", "chosen_id, rejected_id, margin")):
+        assert rows(root, columns, table) == rows(gone.root, columns, table)
+    assert [one.promoted for one in story.rounds] == [one.promoted for one in gone.story.rounds]
+
+
+def journalled(round_: Path) -> int:
+    """Answers that were kept, of a stage that is not through."""
+    return sum(path.read_bytes().count(b"\n") for path in round_.glob("_journal/rollouts*.jsonl"))
 
 
 def test_rounds_under_prefect_write_the_same_rows_by_one_server(gone: Gone, write_recipe: RecipeWriter) -> None:
