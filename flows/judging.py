@@ -13,8 +13,6 @@ from factory.engine import Engine
 from factory.judging.cascade import waves
 from factory.judging.spreads import PooledSpread
 from factory.ledger.identity import Stage
-from factory.opening import Opened
-from factory.work import Work
 from flows.errands import HEARINGS, Errand, Kind
 from flows.hands import Hands, model_of, planned
 from flows.phases import Phases
@@ -49,18 +47,6 @@ class Judging:
     heard: set[str] = field(default_factory=set)  # the judges of a cascade that the whole run has heard
     sigmas: dict[str, float] = field(default_factory=dict)  # of those among them that tell answers apart
 
-    @property
-    def opened(self) -> Opened:
-        return self.hands.opened
-
-    @property
-    def work(self) -> Work:
-        return self.opened.work
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.opened.work.recipe
-
     async def open(self, *models: ModelRef) -> list[Engine]:
         """The engines of those that are reached from here, before the first shard wants them."""
         return [await self.hands.engine(model) for model in models if self.runner.reaches(model)]
@@ -70,20 +56,20 @@ class Judging:
 
     async def reach(self) -> None:
         """Probe every judge that runs already, before the first answer is paid for."""
-        for seat in self.recipe.jury.judges:
-            if (model := model_of(seat, self.recipe)).urls:
+        for seat in self.hands.recipe.jury.judges:
+            if (model := model_of(seat, self.hands.recipe)).urls:
                 await self.hands.engine(model)
 
     async def beside_rollouts(self) -> list[Step]:
         """What follows on a shard's rollouts while those of other shards still come; nothing where that cannot be."""
-        self.beside = beside_policy(self.recipe)
+        self.beside = beside_policy(self.hands.recipe)
         if not self.beside:
             return []
         names = tuple(one.seat for panel in self.beside for one in panel)
         with self.phases.timed("judge server"):
             await self.open_seats(names)
-        self._begin(self.work.pending(Stage.VERDICTS))
-        whole = len(names) == len(self.recipe.jury.judges)
+        self._begin(self.hands.work.pending(Stage.VERDICTS))
+        whole = len(names) == len(self.hands.recipe.jury.judges)
         hear, close = self._errand(Kind.HEAR, names), self._errand(Kind.CLOSE, names)
         return [self.hands.step(hear), *([self.hands.step(close)] if whole else [])]
 
@@ -94,25 +80,25 @@ class Judging:
         if not self.begun:
             self.begun = True
             to_judge = sum(self._to_judge(shard) for shard in pending)
-            self.work.progress.begin(Stage.VERDICTS, to_judge * len(self.opened.judges))
+            self.hands.work.progress.begin(Stage.VERDICTS, to_judge * len(self.hands.opened.judges))
 
     def _to_judge(self, shard: int) -> int:
         """Answers of a shard that are judged; every planned one where they are not there yet."""
-        record = self.work.finished(Stage.ROLLOUTS, shard)
-        return planned(self.work, shard) if record is None else int(record.notes["to_judge"])
+        record = self.hands.work.finished(Stage.ROLLOUTS, shard)
+        return planned(self.hands.work, shard) if record is None else int(record.notes["to_judge"])
 
     async def rest(self) -> None:
         """All that was not heard beside the rollouts, and the verdicts of the shards that are not closed."""
-        pending = self.work.pending(Stage.VERDICTS)
+        pending = self.hands.work.pending(Stage.VERDICTS)
         if not pending:
             return
         self._begin(pending)
-        *first, last = waves(self.recipe.jury)
+        *first, last = waves(self.hands.recipe.jury)
         for wave in (*first, last):
-            for panel in panels(self.recipe, wave):
+            for panel in panels(self.hands.recipe, wave):
                 if panel not in self.beside:
                     await self._hear(panel, pending)
-            if self.recipe.jury.cascade and wave is not last:
+            if self.hands.recipe.jury.cascade and wave is not last:
                 await self._pool_spreads(wave)
         await self._hear_again(pending)
         await self.hands.room.stop_local()
@@ -130,17 +116,17 @@ class Judging:
         """The judges of a wave were heard by the whole run: the next wave goes on from how widely they score."""
         spread = PooledSpread()
         court = self.hands.court(frozenset(self.heard), self.sigmas)
-        for shard in self.work.shards():
-            for case, verdicts in await shards.heard_so_far(self.work, shard, court, self.hands.checkers):
-                spread.add(case.rollouts, [one for one in verdicts if one.judge in wave], self.recipe.jury)
+        for shard in self.hands.work.shards():
+            for case, verdicts in await shards.heard_so_far(self.hands.work, shard, court, self.hands.checkers):
+                spread.add(case.rollouts, [one for one in verdicts if one.judge in wave], self.hands.recipe.jury)
         self.sigmas |= spread.sigmas()
         self.heard |= set(wave)
 
     async def _hear_again(self, pending: Sequence[int]) -> None:
         """Where the whole jury is short of a quorum; a server is started again only for judges that are asked."""
         court = self.hands.court(frozenset(self.heard), self.sigmas)
-        wanted = {shard: await shards.asked_again(self.work, shard, court, self.hands.early) for shard in pending}
-        for panel in panels(self.recipe, self.recipe.jury.seats):
+        wanted = {shard: await shards.asked_again(self.hands.work, shard, court, self.hands.early) for shard in pending}
+        for panel in panels(self.hands.recipe, self.hands.recipe.jury.seats):
             names = tuple(one.seat for one in panel)
             if short := [shard for shard in pending if wanted[shard] & set(names)]:
                 await self.open_seats(names)

@@ -30,7 +30,6 @@ from flows.plain import Step
 from judges.registry import find_verifier
 from schemas.errors import UsedUp
 from schemas.manifest import RunManifest
-from schemas.recipe import Recipe
 
 
 @dataclass
@@ -46,40 +45,24 @@ class Round:
     def __post_init__(self) -> None:
         self.judging = Judging(self.hands, self.runner, self.phases)
 
-    @property
-    def opened(self) -> Opened:
-        return self.hands.opened
-
-    @property
-    def room(self) -> EngineRoom:
-        return self.hands.room
-
-    @property
-    def work(self) -> Work:
-        return self.opened.work
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.opened.work.recipe
-
     async def go(self, last: Stage) -> RunManifest:
         """Every stage up to and including `last`. Raises Fixable, Transient or Halted; what is finished stays."""
         judged = last not in (Stage.PROMPTS, Stage.ROLLOUTS)
-        queries.keep_catalog(self.work.run.catalog_path, self.work.run.root)  # for whoever looks on
+        queries.keep_catalog(self.hands.work.run.catalog_path, self.hands.work.run.root)  # for whoever looks on
         try:
             await self._prompts()
-            if judged and self.work.pending(Stage.VERDICTS):
+            if judged and self.hands.work.pending(Stage.VERDICTS):
                 await self.judging.reach()
             if last is not Stage.PROMPTS:
                 await self._rollouts(judged=judged)
             if judged:
                 await self.judging.rest()
-                if not self.recipe.jury.confirm:
-                    await self.room.stop_local()  # nothing that follows asks anybody
+                if not self.hands.recipe.jury.confirm:
+                    await self.hands.room.stop_local()  # nothing that follows asks anybody
             if last in (Stage.PAIRS, Stage.EXPORT):
                 await self._pairs()
         finally:
-            await self.room.stop_local()
+            await self.hands.room.stop_local()
             manifest = self._roll_up()
         if last is Stage.EXPORT:
             self._export(manifest)
@@ -88,13 +71,13 @@ class Round:
 
     async def _prompts(self) -> None:
         with self.phases.timed("prompts"):
-            if self.work.finished(Stage.PROMPTS, 0) is None:
-                self.work.progress.say("reading prompts")
+            if self.hands.work.finished(Stage.PROMPTS, 0) is None:
+                self.hands.work.progress.say("reading prompts")
                 used_up = list[UsedUp]()
 
                 async def write(_: int, __: Free) -> None:
                     try:
-                        shards.write_prompts(self.work, self._collected)
+                        shards.write_prompts(self.hands.work, self._collected)
                     except UsedUp as why:  # no failure of the step's, and not for a scheduler to show as one
                         used_up.append(why)
 
@@ -103,62 +86,62 @@ class Round:
                     raise used_up[0]
 
     def _collected(self) -> Collected:
-        recipe, before = self.recipe, taken(self.work.run)
+        recipe, before = self.hands.recipe, taken(self.hands.work.run)
         verifiers = [find_verifier(name) for name in recipe.jury.verifiers]
         return collect(
-            recipe.prompts, recipe.seed, self.work.progress, verifiers, before, recipe.schedule.least_prompts
+            recipe.prompts, recipe.seed, self.hands.work.progress, verifiers, before, recipe.schedule.least_prompts
         )
 
     async def _rollouts(self, *, judged: bool) -> None:
         """The answers; where the servers allow it each shard is judged as soon as its own are there."""
-        pending = self.work.pending(Stage.ROLLOUTS)
+        pending = self.hands.work.pending(Stage.ROLLOUTS)
         if not pending:
             return
         with self.phases.timed("policy server"):
-            reached = await self.judging.open(self.recipe.policy)
+            reached = await self.judging.open(self.hands.recipe.policy)
         for engine in reached:
-            refuse_what_is_ignored(self.recipe.rollouts, engine)
-        self.work.progress.begin(Stage.ROLLOUTS, sum(planned(self.work, shard) for shard in pending))
+            refuse_what_is_ignored(self.hands.recipe.rollouts, engine)
+        self.hands.work.progress.begin(Stage.ROLLOUTS, sum(planned(self.hands.work, shard) for shard in pending))
         more = await self.judging.beside_rollouts() if judged else []
-        answer = Errand(Kind.ANSWER, self.recipe.jury.seats if more else ())
-        todo = self.work.pending(Stage.VERDICTS) if more else pending
+        answer = Errand(Kind.ANSWER, self.hands.recipe.jury.seats if more else ())
+        todo = self.hands.work.pending(Stage.VERDICTS) if more else pending
         with self.phases.timed(f"{Stage.ROLLOUTS} with {HEARINGS}" if more else Stage.ROLLOUTS):
             await self.runner.each([self.hands.step(answer), *more], todo)
 
     async def _pairs(self) -> None:
         with self.phases.timed("pairing"):
-            deciding.write_spreads(self.work)
-            deciding.write_balance(self.work, self.opened.bench)
-        if self.recipe.jury.confirm:
+            deciding.write_spreads(self.hands.work)
+            deciding.write_balance(self.hands.work, self.hands.opened.bench)
+        if self.hands.recipe.jury.confirm:
             await self._confirm()
         with self.phases.timed("pairing"):
-            await self.runner.each([self.hands.step(Errand(Kind.PAIR))], self.work.pending(Stage.PAIRS))
-            write_trust(self.work)
+            await self.runner.each([self.hands.step(Errand(Kind.PAIR))], self.hands.work.pending(Stage.PAIRS))
+            write_trust(self.hands.work)
 
     async def _confirm(self) -> None:
         """Show every final pair to the judges. Offline, only what was asked before counts."""
-        bench = self.opened.bench
-        pending = [shard for shard in self.work.shards() if deciding.unconfirmed(self.work, shard)]
+        bench = self.hands.opened.bench
+        pending = [shard for shard in self.hands.work.shards() if deciding.unconfirmed(self.hands.work, shard)]
         if not self.offline and pending:
-            self.work.progress.begin(Stage.CONFIRMATIONS, 0)
-            for panel in panels(self.recipe, tuple(bench.confirming)):
+            self.hands.work.progress.begin(Stage.CONFIRMATIONS, 0)
+            for panel in panels(self.hands.recipe, tuple(bench.confirming)):
                 names = tuple(one.seat for one in panel)
                 with self.phases.timed("judge server"):
                     await self.judging.open_seats(names)
                 with self.phases.timed("confirming"):
                     await self.runner.each([self.hands.step(Errand(Kind.CONFIRM, names))], pending)
-            await self.room.stop_local()
+            await self.hands.room.stop_local()
         for shard in pending:
-            deciding.write_confirmations(self.work, shard, bench, asked=not self.offline)
+            deciding.write_confirmations(self.hands.work, shard, bench, asked=not self.offline)
 
     def _export(self, manifest: RunManifest) -> None:
-        if unexported(self.work):
+        if unexported(self.hands.work):
             with self.phases.timed("export"):
-                export(self.work, manifest)
+                export(self.hands.work, manifest)
 
     def _roll_up(self) -> RunManifest:
         """Bring manifest and catalog up to what lies on disk."""
-        run, before = self.work.run, self.work.run.manifest()
+        run, before = self.hands.work.run, self.hands.work.run.manifest()
         assert before is not None, "open_run has written it"
         counted = tally(run.root, run.round)
         manifest = before.model_copy(
