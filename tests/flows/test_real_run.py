@@ -12,22 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from factory.client.probe import probe
-from factory.client.protocol import Ability
-from factory.client.server_load import metrics_address, read_load
-from factory.client.transport import http_client
-from factory.client.window import Load
-from factory.engine import Engine
 from factory.looking import queries
 from factory.opening import cache_folder
 from factory.recipes.recipe_file import read_recipe
 from factory.serving.models import resolve_model
 from factory.serving.server import serve
-from schemas.chat import Message, Request, Role, Sampling
 
 DATA = Path(__file__).parents[2] / "data" / "prompts"
 MODEL = "SmolLM2-135M-Instruct"
-ROOM = 48  # sequences that the server works on at once
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(find_spec("vllm") is None, reason="no vLLM in this environment"),
@@ -63,7 +55,7 @@ jury:
   verifiers: [math_answer, language]
 pairing: {{margin: 0.0, agreement: 0.0, allow_unfinished: true}}
 export: {{test_share: 0.0}}
-machine: {{runs: {folder}, shard_size: 4, max_num_seqs: {ROOM}, max_model_len: 1024}}
+machine: {{runs: {folder}, shard_size: 4, max_num_seqs: 48, max_model_len: 1024}}
 """
 
 
@@ -100,7 +92,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def run(server: str, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
     folder = tmp_path_factory.mktemp("real")
     recipe = folder / "real.yaml"
-    recipe.write_text(recipe_text("real", f"{{model: {MODEL}, urls: [{server}]}}", folder, 9, 64))
+    recipe.write_text(recipe_text("real", f"{{model: {MODEL}, urls: [{server}]}}", folder, 7, 48))
     prefactory("run", str(recipe))
     return RealRun(recipe, folder / "real", server)
 
@@ -113,8 +105,8 @@ def answered(url: str) -> float:
 
 def test_real_run_each_prompt_has_six_slots_with_seeds_of_their_own(run: RealRun) -> None:
     slots = queries.ask(run.root, "SELECT list(slot ORDER BY slot) FROM rollouts GROUP BY prompt_id").rows
-    assert slots == ((["greedy", "t0", "t1", "t2", "t3", "t4"],),) * 9
-    assert run.column("SELECT count(DISTINCT seed) FROM rollouts") == [54]
+    assert slots == ((["greedy", "t0", "t1", "t2", "t3", "t4"],),) * 7
+    assert run.column("SELECT count(DISTINCT seed) FROM rollouts") == [42]
 
 
 def test_real_run_every_prompt_ends_in_exactly_one_row(run: RealRun) -> None:
@@ -159,44 +151,6 @@ def test_real_run_again_sends_nothing(run: RealRun) -> None:
     assert before > 0
     assert "Requests sent: 0" in prefactory("run", str(run.recipe), "--plain")
     assert answered(run.url) == before
-
-
-CEILING, REQUESTS = 3 * ROOM, 7 * ROOM
-
-
-def a_request(number: int) -> Request:
-    asked = (Message(Role.USER, f"Write a sentence about number {number}."),)
-    return Request(f"r{number}", asked, Sampling(max_tokens=8, seed=number, temperature=0.7))
-
-
-async def looked_at(url: str) -> list[Load]:
-    """What the server says at every look while many more requests than it has room for go through it."""
-    loads: list[Load] = []
-    async with http_client(CEILING, 300.0) as link:
-        wire = (await probe(link, url, MODEL)).wire
-        assert Ability.LOAD in wire.abilities
-
-        async def look(_: float) -> None:
-            await asyncio.sleep(0.5)
-            load = read_load(await link.get(metrics_address(url)))
-            assert load is not None
-            loads.append(load)
-
-        engine = Engine(link, (url,), wire, CEILING, look=look)
-        await asyncio.gather(*(engine.complete(a_request(number)) for number in range(REQUESTS)))
-    return loads
-
-
-def test_real_run_window_closes_to_the_servers_room_and_a_few_that_wait(server: str) -> None:
-    loads = asyncio.run(looked_at(server))
-    print([(load.running, load.waiting, round(load.cache, 3)) for load in loads])  # noqa: T201  # what it said, for a reader
-
-    busy = [load for load in loads if load.running]
-    assert max(load.waiting for load in busy) > ROOM  # it began at the ceiling
-    settled = [load for load in busy[4:] if load.running == ROOM]
-    assert len(settled) >= 3
-    assert max(load.running for load in busy) == ROOM
-    assert all(load.waiting <= ROOM for load in settled[len(settled) // 2 :])
 
 
 def test_real_run_under_another_name_gives_the_same_texts(run: RealRun, tmp_path: Path) -> None:
