@@ -5,6 +5,7 @@ Ours are given log-probabilities that are worked out here from the model's logit
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,6 +83,37 @@ def test_losses_of_real_batches_are_trls(ground: Ground, loss: Loss) -> None:
         assert plan.train.beta is not None
         value = ours(loss, plan.train.beta, *sides(plan.model, plan.reference, batch))
         assert value == pytest.approx(theirs, abs=1e-5), name
+
+
+@pytest.mark.filterwarnings("ignore")  # TRL says of itself that this trainer is an experiment
+def test_simpo_of_real_batches_is_trls(ground: Ground) -> None:
+    """TRL's trainer for it wants texts of its own, so that its two functions are asked, from logits to losses."""
+    from trl.experimental.cpo import CPOTrainer
+
+    settings = {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 0.5, "label_smoothing": 0.0, "alpha": 0.0}
+    trainer = SimpleNamespace(**settings, accelerator=SimpleNamespace(device="cpu"))
+    plan = ground.plan(QUICK, "simpo", BATCHES["unequal lengths"], (), reference=1)
+    model = AutoModelForCausalLM.from_pretrained(plan.model).eval()
+    for name, batch in BATCHES.items():
+        if not all(one.chosen_ids and one.rejected_ids for one in batch):
+            continue  # TRL divides by the length
+        logps = [
+            torch.cat([answer_logp(model, one.prompt_ids, ids) for one, ids in answers])
+            for answers in ([(one, one.chosen_ids) for one in batch], [(one, one.rejected_ids) for one in batch])
+        ]
+        theirs, _, _ = CPOTrainer.cpo_loss(trainer, *logps)
+        value = losses.simpo(*sides(plan.model, plan.reference, batch), 2.0, 0.5)
+        assert torch.allclose(value, theirs, atol=1e-5), name
+
+
+def answer_logp(model: torch.nn.Module, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
+    """(1,): the mean of the answer's log-probabilities, as TRL takes it."""
+    from trl.experimental.cpo import CPOTrainer
+
+    labels = torch.tensor([[-100] * len(prompt) + list(answer)])
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *answer]])).logits
+    return CPOTrainer.get_batch_logps(logits, labels, average_log_prob=True)
 
 
 def test_apo_zero_of_one_token_answers_is_trls_of_the_sum(ground: Ground) -> None:
