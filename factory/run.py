@@ -31,7 +31,7 @@ from factory.ledger import lock
 from factory.ledger.journal import Journal
 from factory.ledger.own_folder import refuse_foreign
 from factory.objects import holding
-from factory.objects.copying import heads
+from factory.objects.copying import everything, heads
 from factory.objects.place import copy_of
 from factory.processes import clear_up
 from schemas.errors import Fixable, SchemaError
@@ -158,10 +158,18 @@ class RunFolder:
         return self._round / "_journal"
 
     @contextmanager
-    def locked(self, patience: float = lock.AT_ONCE, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Hold the folder for one process, and clear up what dead ones left. As `factory.ledger.lock.held`; raises Fixable."""
+    def locked(
+        self,
+        patience: float = lock.AT_ONCE,
+        say: Callable[[str], None] = lambda _: None,
+        wanted: Callable[[str], bool] = everything,
+    ) -> Iterator[None]:
+        """Hold the folder for one process, and clear up what dead ones left. As `factory.ledger.lock.held`; raises Fixable.
+
+        `wanted`: what the work needs of a run that lies in an object store.
+        """
         refuse_foreign(self.root)
-        with lock.held(self.root, patience, say), holding.held(self.root, patience, say):
+        with lock.held(self.root, patience, say), holding.held(self.root, patience, say, wanted):
             self._sweep()
             yield
 

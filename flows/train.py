@@ -6,7 +6,7 @@ goes follows from that; so the same command goes on with the same training.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,8 @@ from rich.console import Console
 
 from factory.client.gate import Gate
 from factory.keys import key_names
+from factory.objects.copying import heads
+from factory.objects.place import url_of
 from factory.opening import cache_folder
 from factory.progress import Progress
 from factory.recipes.recipe_file import read_recipe, stored_recipe
@@ -23,7 +25,7 @@ from factory.serving.models import resolve_model
 from factory.trainer import CHECKPOINT, Trained, plan_training
 from factory.trainer import train as train_as_planned
 from factory.training.token_pairs import FORMAT
-from flows.places import RunPath, refuse_store
+from flows.places import RunPath
 from flows.show import figure_table
 from flows.stopping import StopSignals
 from flows.terminal import progress_display
@@ -59,15 +61,19 @@ def train(
 
     Run it again to go on where it stopped. A guard that trips ends it with its reason and exit code 2.
     """
-    refuse_store(run, "train")
     folder = RunFolder(run.resolve(), round_ or 0)
     folder.known()
     made = stored_recipe(folder.recipe_path)
     settings = (made if recipe is None else read_recipe(recipe)).train.settled(made.seed)
-    name = name if recipe is None else name or _digest(settings)
+    name = _checked(name if recipe is None else name or _digest(settings))
+    wanted = _needs(folder, folder.export_path(FORMAT), folder.train_path(round_, name))
     found: list[Trained] = []
-    with progress_display() as progress, StopSignals(progress.say) as signals, turn(folder, progress, wait=wait):
-        plan = _plan(folder, made, settings, round_, _checked(name), progress)
+    with (
+        progress_display() as progress,
+        StopSignals(progress.say) as signals,
+        turn(folder, progress, wait=wait, wanted=wanted),
+    ):
+        plan = _plan(folder, made, settings, round_, name, progress)
         gate = Gate()
 
         async def work() -> None:
@@ -79,9 +85,21 @@ def train(
     if trained.stopped_by is not None:
         raise Fixable(f"{trained.folder}: training stopped: {trained.stopped_by}")
     if as_json:
-        typer.echo(json.dumps({"folder": str(trained.folder)} | trained.result.model_dump(mode="json")))
+        places = {"folder": str(trained.folder), "url": _in_store(trained.folder, folder.root)}
+        typer.echo(json.dumps(places | trained.result.model_dump(mode="json")))
     else:
-        _show(Console(), trained)
+        _show(Console(), trained, _in_store(trained.checkpoint, folder.root))
+
+
+def _needs(folder: RunFolder, *inner: Path) -> Callable[[str], bool]:
+    """Of a run in an object store: what stands at its top, and what lies in these folders."""
+    below = tuple(f"{path.relative_to(folder.root)}/" for path in inner)
+    return lambda path: heads(path) or path.startswith(below)
+
+
+def _in_store(path: Path, root: Path) -> str | None:
+    """The URL of what this machine has a copy of."""
+    return None if (url := url_of(root)) is None else f"{url}/{path.relative_to(root)}"
 
 
 def _digest(settings: Train) -> str:
@@ -113,7 +131,7 @@ def _plan(
     )
 
 
-def _show(console: Console, trained: Trained) -> None:
+def _show(console: Console, trained: Trained, url: str | None) -> None:
     result, pairs = trained.result, trained.result.pairs
     title = f"{result.steps} steps on {pairs.used} pairs; log-probabilities, margin and KL per token, in nats"
     splits = [(first, last) for first in result.first for last in result.last if first.split == last.split]
@@ -126,6 +144,7 @@ def _show(console: Console, trained: Trained) -> None:
         *([] if trained.new else ["Everything was there: nothing was trained"]),
         *([f"Longer than train.max_length, and left out: {len(pairs.too_long)}"] if pairs.too_long else []),
         f"Checkpoint: {trained.checkpoint}  (vLLM and transformers load it; digest {trained.digest[:16]})",
+        *([f"In store:   {url}"] if url else []),
         f"Figures:    {trained.folder / 'metrics.jsonl'}, metrics.png, result.json",
     ]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

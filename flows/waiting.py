@@ -3,12 +3,14 @@
 The rule that must not break: what is left to do is looked up when the folder is held, since it is the other who decides it.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
 
 from factory.ledger.lock import AT_ONCE, FOR_EVER
+from factory.objects.copying import everything
 from factory.progress import Progress
 from factory.run import RunFolder
 
@@ -17,6 +19,10 @@ Wait = Annotated[
 ]
 
 
-def turn(folder: RunFolder, progress: Progress, *, wait: bool) -> AbstractContextManager[None]:
-    """The run folder, held. Raises Fixable where somebody else holds it and there is no waiting."""
-    return folder.locked(FOR_EVER if wait else AT_ONCE, progress.say)
+def turn(
+    folder: RunFolder, progress: Progress, *, wait: bool, wanted: Callable[[str], bool] = everything
+) -> AbstractContextManager[None]:
+    """The run folder, held. `wanted`: of a run in an object store. Raises Fixable where somebody else holds it and there is
+    no waiting.
+    """
+    return folder.locked(FOR_EVER if wait else AT_ONCE, progress.say, wanted)

@@ -31,10 +31,12 @@ _TURN = "turn"
 
 
 @contextmanager
-def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[None]:
-    """Around work on a run: this machine's copy is whole, and what is made is sent as it comes. The caller has the copy's lock.
+def held(
+    root: Path, patience: float, say: Callable[[str], None], wanted: Callable[[str], bool] = everything
+) -> Iterator[None]:
+    """Around work on a run: what is wanted of it is here, and what is made is sent as it comes. The caller has the copy's lock.
 
-    Raises Busy, StorageError, StoreUnavailable.
+    Who leaves `wanted` as it is has the journals of others too. Raises Busy, StorageError, StoreUnavailable.
     """
     url = url_of(root)
     if url is None:
@@ -45,8 +47,9 @@ def held(root: Path, patience: float, say: Callable[[str], None]) -> Iterator[No
         lease.take(patience, say)
         with _released(lease):
             with _in_turn(root):
-                copy.pull(everything)
-                copy.gather()
+                copy.pull(wanted)
+                if wanted is everything:
+                    copy.gather()
             with _Sending(copy, lease, say):
                 yield
 

@@ -1,6 +1,7 @@
 """Runs in an object store, through the command line, against a server that speaks S3."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ from s3fs import S3FileSystem
 
 from factory.ledger.identity import Stage
 from factory.objects.place import copy_of
+from factory.run import RunFolder
 from tests.conftest import Command, RecipeWriter
 from tests.fake_engine import FakeEngine
 from tests.object_store import BUCKET, ObjectStore
 from tests.runs import assert_equal, made, make, tables
+from tests.tiny_model import save_tiny_model
+from tests.token_export import pairs, write_export
 
 PAIRS = "SELECT count(*) AS n, min(prompt_id) AS first, round(sum(margin), 6) AS margin FROM pairs"
 
@@ -158,14 +162,46 @@ def test_a_report_of_a_run_in_a_store_lies_here_and_there(done: Far, prefactory:
     assert Path(ended.out.strip()).read_bytes() == s3.read(f"{done.prefix}/report/index.html")
 
 
-@pytest.mark.parametrize("verb", ["train", "semi-online", "evaluate", "grpo"])
+def test_a_training_fetches_the_pairs_alone_and_leaves_its_checkpoint_in_the_store(
+    stored: str,
+    write_recipe: RecipeWriter,
+    prefactory: Command,
+    elsewhere: Callable[[], None],
+    s3: ObjectStore,
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("trl", reason="the trainer's libraries are not installed")
+    model = save_tiny_model(tmp_path / "tiny")
+    train = {"train.max_steps": 1, "train.device": "cpu"}
+    recipe = write_recipe({"machine.runs": stored, "name": "far", "policy.model": str(model)} | train)
+    url = f"{stored}/far"
+    assert prefactory("rollout", recipe).code == 0
+    with RunFolder(copy_of(url)).locked():  # the engine of the tests has other ids than the tiny model
+        write_export(RunFolder(copy_of(url)).export_path("trl-tokens"), pairs(20), pairs(4, first=100))
+    elsewhere()
+
+    first = prefactory("train", url)
+
+    assert first.code == 0, first.err
+    assert f"In store:   {url}/train/checkpoint" in first.out
+    assert not list(copy_of(url).glob("round=0/rollouts/*"))
+    prefix = url.removeprefix(f"s3://{BUCKET}/")
+    weights = s3.read(f"{prefix}/train/checkpoint/model.safetensors")
+    assert weights == (copy_of(url) / "train" / "checkpoint" / "model.safetensors").read_bytes()
+    shutil.rmtree(copy_of(url).parent)
+    found = json.loads(prefactory("train", url, "--json").out)
+    assert (found["status"], found["url"]) == ("finished", f"{url}/train")
+    assert (copy_of(url) / "train" / "checkpoint" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("verb", ["semi-online", "evaluate", "grpo"])
 def test_what_works_on_a_disk_alone_refuses_a_store(
     verb: str, far: Far, write_recipe: RecipeWriter, prefactory: Command
 ) -> None:
     recipe = write_recipe(
         {"machine.runs": far.url.removesuffix("/far"), "name": "far", "semi_online": {"rounds": 1}}, name="rounds"
     )
-    ended = prefactory(verb, far.url if verb == "train" else recipe)
+    ended = prefactory(verb, recipe)
     assert ended.code == 2
     assert ended.error.startswith(f"{far.url}: `prefactory {verb}` works on a disk")
 
