@@ -32,8 +32,8 @@ class Evaluation(Section):
     max_tokens: list[int] = Field(default=[256, 1024], min_length=1)
     samples: int = Field(default=1, ge=1, le=16)  # sampled answers a prompt, beside the greedy one
     temperature: float = Field(default=0.7, gt=0, le=5)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    min_p: float = Field(default=0.0, ge=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    min_p: float = Field(default=0.05, ge=0, le=1)  # top_p would sort the vocabulary at every token: a CPU feels it
     stop_loops: bool = (
         False  # let the engine end repetition early: cheaper, and such an answer counts as long as the cap
     )
