@@ -138,9 +138,10 @@ def look(scene: Scene, browser: str, shots: Path) -> None:
     """Pictures of the pages that a person opens."""
     shots.mkdir(parents=True, exist_ok=True)
     run = scene.runs("Completed")[0].id
+    tables = [one["id"] for one in scene.artifacts() if one["type"] == "table" and one["flow_run_id"] == run]
     pages = {
         "run": f"runs/flow-run/{run}",
-        "artifacts": f"runs/flow-run/{run}?tab=Artifacts",
+        "figures": f"artifacts/artifact/{tables[-1]}",
         "deployments": "deployments",
     }
     for name, page in pages.items():
