@@ -166,6 +166,12 @@ def test_verb_wants_its_section(write_recipe: RecipeWriter, prefactory: Command)
     assert "semi_online: the recipe has no such section" in ended.error
 
 
+def assert_as_undisturbed(root: Path, story: Story, gone: Gone) -> None:
+    for table, columns in (("rollouts", "rollout_id, text, seed"), ("pairs", "chosen_id, rejected_id, margin")):
+        assert rows(root, columns, table) == rows(gone.root, columns, table)
+    assert [one.promoted for one in story.rounds] == [one.promoted for one in gone.story.rounds]
+
+
 def test_rounds_stopped_by_the_budget_go_on_and_come_to_the_same_rows(gone: Gone, write_recipe: RecipeWriter) -> None:
     asked = len(rows(gone.root, "rollout_id", "rollouts"))
     budgets = [asked // 3, asked, 2 * asked]
@@ -175,9 +181,7 @@ def test_rounds_stopped_by_the_budget_go_on_and_come_to_the_same_rows(gone: Gone
 
     root, story, _ = go(write_recipe(ROUNDS))
 
-    for table, columns in (("rollouts", "rollout_id, text, seed"), ("pairs", "chosen_id, rejected_id, margin")):
-        assert rows(root, columns, table) == rows(gone.root, columns, table)
-    assert [one.promoted for one in story.rounds] == [one.promoted for one in gone.story.rounds]
+    assert_as_undisturbed(root, story, gone)
 
 
 def test_rounds_killed_in_each_of_them_come_to_the_same_rows(gone: Gone, write_recipe: RecipeWriter) -> None:
@@ -196,9 +200,7 @@ def test_rounds_killed_in_each_of_them_come_to_the_same_rows(gone: Gone, write_r
     _, story, _ = go(recipe)
 
     assert max(cut) < 30, "each was killed in the middle of its thirty answers"
-    for table, columns in (("rollouts", "rollout_id, text, seed"), ("pairs", "chosen_id, rejected_id, margin")):
-        assert rows(root, columns, table) == rows(gone.root, columns, table)
-    assert [one.promoted for one in story.rounds] == [one.promoted for one in gone.story.rounds]
+    assert_as_undisturbed(root, story, gone)
 
 
 def journalled(round_: Path) -> int:
