@@ -11,10 +11,12 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-
-from datasketch import MinHash, MinHashLSH
+from typing import TYPE_CHECKING
 
 from schemas.recipe import NearDuplicates
+
+if TYPE_CHECKING:
+    from datasketch import MinHash, MinHashLSH  # a second to import, with scipy, and not every recipe needs it
 
 # Between numbers, brackets and single letters, or as the sign of a number, these are arithmetic and no punctuation.
 _ARITHMETIC = re.compile(r"(?:(?<=[\d)])|(?<=\b[a-z]))\s*([-*/%])\s*(?=[\d(]|[a-z]\b)|(?<!\w)(-)(?=\d)")
@@ -94,12 +96,16 @@ def near_any(texts: Sequence[str], references: Sequence[str], settings: NearDupl
     )
 
 
-def _sketches(texts: Sequence[str], settings: NearDuplicates) -> Iterator[MinHash]:
+def _sketches(texts: Sequence[str], settings: NearDuplicates) -> Iterator["MinHash"]:
+    from datasketch import MinHash
+
     grams = (sorted(ngrams(text, settings.ngram)) for text in texts)
     yield from MinHash.generator(grams, num_perm=settings.permutations, seed=1)
 
 
-def _index(settings: NearDuplicates) -> MinHashLSH:
+def _index(settings: NearDuplicates) -> "MinHashLSH":
+    from datasketch import MinHashLSH
+
     differences = int(settings.permutations * (1 - settings.threshold) + 1e-9)
     bands = max(2, differences + 1)
     rows = max(settings.permutations // bands, min(3, settings.permutations // 32), 1)

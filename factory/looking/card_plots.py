@@ -45,11 +45,8 @@ class Shape:
 
 def shape_of(run: RunFolder) -> Shape:
     """Raises Fixable where its tables cannot be read."""
-
-    def ask(sql: str) -> queries.Answer:
-        return queries.ask(run.root, sql, round_=run.round)
-
-    return Shape(figures(run.root, run.round), rates(ask(CUBE).rows), margins_of(ask), lengths_of(ask))
+    with queries.session(run.root, run.round) as ask:
+        return Shape(figures(run.root, run.round), rates(ask(CUBE).rows), margins_of(ask), lengths_of(ask))
 
 
 def card_images(shape: Shape) -> tuple[Image, ...]:

@@ -46,8 +46,10 @@ def write_catalog(path: Path, root: Path) -> None:
     with store.writing(path) as temporary:
         try:
             with duckdb.connect(str(temporary)) as connection:
+                connection.begin()  # two hundred small ones, of which each would be put on disk by itself
                 for statement in catalog_statements(root):
                     connection.execute(statement)
+                connection.commit()
         except duckdb.Error as error:
             temporary.with_name(f"{temporary.name}.wal").unlink(missing_ok=True)
             raise StorageError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
@@ -141,9 +143,9 @@ def asked_in_batches(root: Path, sql: str) -> Iterator[pa.RecordBatchReader]:
 
 
 @contextmanager
-def session(root: Path) -> Iterator[Callable[[str], Answer]]:
+def session(root: Path, round_: int | None = None) -> Iterator[Callable[[str], Answer]]:
     """For question after question over the same tables. What it yields is as `ask`, and raises Fixable."""
-    with _tables(root) as connection:
+    with _tables(root, round_) as connection:
 
         def one(sql: str) -> Answer:
             with _explained():
