@@ -124,11 +124,19 @@ def tried(name: ExportFormat, folder: Path, left_out: Mapping[str, int], model: 
         return Outcome(**asdict(untried) | {"why": "on no package index; --leap names a checkout"})
     try:
         python = environment(name, user_cache_path("prefactory"))
+    except subprocess.SubprocessError as error:
+        return Outcome(**asdict(untried) | {"why": f"does not install here: {_last_word(error)}"})
+    try:
         return judged(name, read_by_trainer(name, python, folder, model, leap), left_out)
-    except subprocess.CalledProcessError as error:
-        return Outcome(**asdict(untried) | {"why": (error.stderr or "no word").strip().splitlines()[-1][:200]})
-    except subprocess.TimeoutExpired:
-        return Outcome(**asdict(untried) | {"why": f"did not end within {PATIENCE:g} s"})
+    except subprocess.SubprocessError as error:  # it was asked, and read nothing
+        return Outcome(**asdict(untried) | {"read": 0, "why": f"NOT READ: {_last_word(error)}"})
+
+
+def _last_word(error: subprocess.SubprocessError) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"did not end within {PATIENCE:g} s"
+    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else None
+    return ((said or "").strip() or "no word").splitlines()[-1][:200]
 
 
 def show(outcomes: Sequence[Outcome]) -> None:
@@ -165,7 +173,13 @@ def main() -> None:
             outcomes.append(tried(name, run.export_path(name), exported.left_out, model, options.leap))
     show(outcomes)
     print(json.dumps([asdict(one) | {"passed": one.passed} for one in outcomes]))
-    sys.exit(0 if all(one.passed or one.read is None for one in outcomes) else 1)
+    sys.exit(0 if all_well(outcomes) else 1)
+
+
+def all_well(outcomes: Sequence[Outcome]) -> bool:
+    """Whether every loader that could be tried has read its export, and any could."""
+    asked = [one for one in outcomes if one.read is not None]
+    return bool(asked) and all(one.passed for one in asked)
 
 
 if __name__ == "__main__":

@@ -25,18 +25,22 @@ gate held back is in the table like any other.
 
 import argparse
 import json
+import os
+import platform
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
-from benchmarks.semi_online_table import Document, loops_table, plot, price_table, row_of
+from benchmarks.semi_online_table import Document, kinds_table, loops_table, plot, price_table, row_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -44,6 +48,7 @@ RECIPE = ROOT / "recipes" / "semi_online.yaml"
 RESULTS = HERE / "results"
 RUN = "rounds"
 EVERY_PERIOD, NEXT_TO_NONE = 10**6, 1e-9
+VERSIONED = ("vllm", "torch", "transformers", "trl", "peft", "accelerate")
 
 SMALL_STEPS: Document = {"batch_size": 1, "gradient_accumulation": 4}  # half the memory at the same pace, on a CPU
 TOY: Document = {
@@ -100,18 +105,11 @@ def merged(document: Mapping[str, object], changes: Mapping[str, object]) -> Doc
     return found
 
 
-def recipe_of(folder: Path, *, quick: bool, rounds: int | None = None) -> Document:
-    """The shipped recipe with its paths made absolute, for runs below `folder`. `rounds`: None for its own number."""
+def settings(*, quick: bool, rounds: int | None = None) -> Document:
+    """The shipped recipe with what is changed in it here. `rounds`: None for its own number."""
     document = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    prompts = document["prompts"]
-    for source in prompts["sources"]:
-        source["path"] = str((RECIPE.parent / source["path"]).resolve())
-    prompts["decontaminate"]["paths"] = [
-        str((RECIPE.parent / path).resolve()) for path in prompts["decontaminate"]["paths"]
-    ]
     own = {
         "name": RUN,
-        "machine": {"runs": str(folder)},
         "export": {"formats": ["trl-tokens"]},
         "train": SMALL_STEPS,
         # The gates ask every held-out prompt, so that the table at the end is made of the same answers.
@@ -119,6 +117,25 @@ def recipe_of(folder: Path, *, quick: bool, rounds: int | None = None) -> Docume
     }
     whole = merged(merged(document, own), TOY if quick else {})
     return whole if rounds is None else merged(whole, {"semi_online": {"rounds": rounds}})
+
+
+def recipe_of(folder: Path, *, quick: bool, rounds: int | None = None) -> Document:
+    """`settings` with the paths made absolute, for runs below `folder`."""
+    document = merged(settings(quick=quick, rounds=rounds), {"machine": {"runs": str(folder)}})
+    prompts = document["prompts"]
+    assert isinstance(prompts, dict)
+    for source in prompts["sources"]:
+        source["path"] = str((RECIPE.parent / source["path"]).resolve())
+    prompts["decontaminate"]["paths"] = [
+        str((RECIPE.parent / path).resolve()) for path in prompts["decontaminate"]["paths"]
+    ]
+    return document
+
+
+def made_by() -> Document:
+    """What else decides the figures, beside the recipe."""
+    found = {name: version(name) for name in VERSIONED if find_spec(name) is not None}
+    return {"versions": found, "cpus": os.cpu_count(), "machine": platform.machine()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +156,25 @@ class Stand:
         return path
 
     def command(self, *words: object, may_end: Sequence[int] = (0,)) -> str:
-        """What it printed. Ends the benchmark where it ends in another way; its progress goes to the terminal."""
+        """What it printed. Ends the benchmark where it ends in another way; its progress goes to the terminal.
+
+        A command that ends with 2 and has said nothing was refused, and came to no outcome that could be told.
+        """
         line = [sys.executable, "-m", "flows.cli", *map(str, words)]
         self.console.print("$ prefactory", *map(str, words), markup=False, highlight=False)
         ended = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-        if ended.returncode not in may_end:
+        if ended.returncode not in may_end or (ended.returncode and not ended.stdout.strip()):
             sys.exit(f"prefactory {words[0]} ended with {ended.returncode}; the reason stands above")
         return ended.stdout
 
     def rounds(self) -> tuple[Document, list[Checkpoint]]:
         """The story of the rounds, and a checkpoint for each: the promoted one, or the last that was held back."""
         path = self.written(RUN, self.recipe)
-        self.command("semi-online", path, "--plain", may_end=(0, 2))
-        story = json.loads((self.run / "semi_online.json").read_text(encoding="utf-8"))
+        story: Document = json.loads(self.command("semi-online", path, "--plain", "--json", may_end=(0, 2)))
         found = []
-        for one in story["rounds"]:
+        made = story["rounds"]
+        assert isinstance(made, list)
+        for one in made:
             last = one["attempts"][-1]
             if last["candidate"] is not None:
                 folder, promoted = str(self.run / last["folder"]), one["promoted"] is not None
@@ -163,12 +184,12 @@ class Stand:
     def beside(self, one: Beside) -> Checkpoint | None:
         """Train on round 0 in another way. None where a guard of the trainer stopped it, which says why by itself."""
         run = self.run if one.pairs is None else self._paired_anew(one)
-        settings = merged(self.recipe, {"train": one.train})
+        changed = merged(self.recipe, {"train": one.train})
         name = one.name.replace(" ", "-").lower()
-        words = ("train", run, "--recipe", self.written(name, settings), "--name", name, "--json")
-        if not (printed := self.command(*words, may_end=(0, 2))):
+        words = ("train", run, "--recipe", self.written(name, changed), "--name", name, "--json")
+        made = json.loads(self.command(*words, may_end=(0, 2)))
+        if made["status"] == "tripped":
             return None
-        made = json.loads(printed)
         return Checkpoint(one.name, str(Path(made["folder"]) / "checkpoint"), made["digest"])
 
     def _paired_anew(self, one: Beside) -> Path:
@@ -242,6 +263,7 @@ def measure(stand: Stand, wanted: Sequence[str]) -> Found:
 def show(found: Found) -> None:
     console = Console(width=160)
     console.print(loops_table(found.rows))
+    console.print(kinds_table(found.rows))
     console.print(price_table(found.rows))
     for name, other in found.twins.items():
         print(f"{name}: the same weights as {other}")
@@ -264,11 +286,16 @@ def main(options: argparse.Namespace) -> None:
     found = measure(stand, options.beside)
     results = folder if options.quick else RESULTS
     results.mkdir(exist_ok=True)
-    whole = asdict(found) | {"quick": options.quick, "seconds_of_this_start": round(time.monotonic() - began)}
+    whole = asdict(found) | {
+        "quick": options.quick,
+        "recipe": settings(quick=options.quick, rounds=options.rounds),
+        "made_by": made_by(),
+        "seconds_of_this_start": round(time.monotonic() - began),
+    }
     (results / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     plot(found.rows, results / f"{name}.png")
     show(found)
-    print(json.dumps({key: value for key, value in whole.items() if key != "story"}))
+    print(json.dumps({key: value for key, value in whole.items() if key not in ("story", "recipe")}))
 
 
 if __name__ == "__main__":

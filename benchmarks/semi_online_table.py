@@ -46,6 +46,7 @@ def row_of(
         "promoted": promoted,
         "digest": figures["digest"],
         "hard_loops": {f"{how} {cap}": at(figures, how, cap)["hard"] for cap in caps for how in ("greedy", "sampled")},
+        "kinds": last["kinds"],
         "ended": last["ended"],
         "accuracy": last["accuracy"],
         "tokens": last["tokens"],
@@ -64,6 +65,25 @@ def loops_table(rows: Sequence[Document]) -> Table:
         promoted = {None: "-", True: "yes", False: "no"}[_flag(row["promoted"])]
         shown.add_row(str(row["checkpoint"]), *map(rate, _part(row, "hard_loops").values()), promoted)
     return shown
+
+
+def kinds_table(rows: Sequence[Document]) -> Table:
+    """Greedy hard loops at the largest cap, by the kind of prompt; `*`: a kind that no prompt of the training is of."""
+    kinds = [_kinds(row) for row in rows]
+    names = {name: seen for name, (seen, _, _) in kinds[0].items()}
+    shown = Table(
+        "", *(f"{name}{'' if seen else '*'}" for name, seen in names.items()), title="Greedy hard loops by kind"
+    )
+    for row, own in zip(rows, kinds, strict=True):
+        shown.add_row(str(row["checkpoint"]), *(f"{own[name][1]:g}/{own[name][2]:g}" for name in names))
+    return shown
+
+
+def _kinds(row: Document) -> dict[str, tuple[bool, float, float]]:
+    """Kind -> whether it was trained on, hard loops, answers."""
+    kinds = row["kinds"]
+    assert isinstance(kinds, list)
+    return {one["source"]: (one["seen"], one["hard"]["hits"], one["hard"]["of"]) for one in kinds}
 
 
 def price_table(rows: Sequence[Document]) -> Table:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from factory import store
-from factory.files import make_folder, temporary_of
+from factory.files import make_folder, sync, temporary_of
 from factory.training_process import training_environment, training_process
 from schemas.errors import DriftError, ModelError
 from schemas.manifest import Document
@@ -55,7 +55,10 @@ async def merge(
         )
         await _run(plan, target, withheld)
         store.write_text(building / MADE_FROM, wanted.model_dump_json(indent=1))
+        for file in building.iterdir():
+            sync(file)
         building.rename(target)
+        sync(target.parent)
     except OSError as error:
         raise store.storage_error(target, error) from error
     finally:

@@ -122,7 +122,7 @@ def open_run(
         _refuse_strangers(work)
     else:
         refuse_drift(run.root, drift(before.identity, identity, redone or _not_begun(run)))
-    if before is None or before.identity != identity or not _is_recipe(run.recipe_path):
+    if not _stands(recipe, run.recipe_path):
         write_recipe(recipe, run.recipe_path)
     if before is None or before.identity != identity:
         run.write_manifest(_manifest(recipe, identity, made_from, before))
@@ -145,12 +145,12 @@ def _readable_manifest(run: RunFolder, progress: Progress) -> RunManifest | None
         return None
 
 
-def _is_recipe(path: Path) -> bool:
+def _stands(recipe: Recipe, path: Path) -> bool:
+    """Whether the file says all of the recipe, also what decides no row: who trains goes by it."""
     try:
-        stored_recipe(path)
+        return stored_recipe(path) == recipe
     except RecipeError:
         return False
-    return True
 
 
 def _refuse_strangers(work: Work) -> None:

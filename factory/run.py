@@ -140,8 +140,16 @@ class RunFolder:
         return folder if name is None else folder / name
 
     def aside_path(self, at: datetime) -> Path:
-        """Where a repair puts what it takes out."""
+        """Where what no longer counts and was paid for is put."""
         return self.root / "aside" / f"{at:%Y%m%dT%H%M%S.%fZ}"
+
+    def put_aside(self, path: Path, at: datetime) -> Path:
+        """A file or folder of the run; where it lies then. Nothing where it is not there. Raises OSError."""
+        target = self.aside_path(at) / path.relative_to(self.root)
+        if path.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        return target
 
     def part_path(self, table: Table, shard: int) -> Path:
         return self._round / table.value / f"part-{shard:05d}.parquet"

@@ -106,18 +106,24 @@ async def train(plan: TrainingPlan, log: Path, say: Say, gate: Gate, withheld: C
     return Trained(plan.folder, _read_result(plan.folder), new=True)
 
 
-def _known(plan: TrainingPlan) -> TrainingResult | None:
-    """The result of the same training, if there is one. Raises DriftError where another one lies in the folder."""
+def other_settings(plan: TrainingPlan) -> list[str]:
+    """What the training that lies in the plan's folder was made from otherwise; empty: there is none, or the same one."""
     try:
         before = TrainingPlan.model_validate_json((plan.folder / PLAN).read_bytes())
     except (FileNotFoundError, ValidationError):
-        return None
-    if changed := changed_fields(before.made_from, plan.made_from):
+        return []
+    return changed_fields(before.made_from, plan.made_from)
+
+
+def _known(plan: TrainingPlan) -> TrainingResult | None:
+    """The result of the same training, if there is one. Raises DriftError where another one lies in the folder."""
+    if changed := other_settings(plan):
         raise DriftError(
             f"{plan.folder}: holds a training that was made with other settings: {'; '.join(changed[:_SHOWN])}. "
             "Give this one a --name, set the field back, or remove the folder"
         )
     try:
+        TrainingPlan.model_validate_json((plan.folder / PLAN).read_bytes())
         result = _read_result(plan.folder)
     except (FileNotFoundError, ValidationError):
         return None
@@ -185,6 +191,4 @@ def _ask_to_stop(process: Process) -> None:
 
 
 def _environment(plan: TrainingPlan, withheld: Collection[str]) -> dict[str, str]:
-    env = training_environment(plan.train.device, plan.threads, withheld) | {"PYTHONUNBUFFERED": "1"}
-    env.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one process holds one device; several are for `accelerate launch`
-    return env
+    return training_environment(plan.train.device, plan.threads, withheld) | {"PYTHONUNBUFFERED": "1"}

@@ -15,9 +15,14 @@ from typing import IO
 from factory.keys import keyless
 from factory.serving.guard import guarded
 
+_DEVICES = "CUDA_VISIBLE_DEVICES"  # numbers or names, as a scheduler or a container may have set them
+
 
 def training_environment(device: str, threads: int | None, withheld: Collection[str]) -> dict[str, str]:
-    """`device`: `cpu` hides every GPU. `threads`: None leaves that to torch. `withheld`: variables that it must not see."""
+    """One process holds one device, the first that may be seen. `device`: `cpu` hides every GPU.
+
+    `threads`: None leaves that to torch. `withheld`: variables that it must not see.
+    """
     env = keyless(os.environ, withheld) | {
         "HF_HUB_OFFLINE": "1",  # the weights are here already
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -26,8 +31,7 @@ def training_environment(device: str, threads: int | None, withheld: Collection[
     }
     if threads is not None:
         env["OMP_NUM_THREADS"] = str(threads)
-    if device == "cpu":
-        env["CUDA_VISIBLE_DEVICES"] = ""
+    env[_DEVICES] = "" if device == "cpu" else env.get(_DEVICES, "0").partition(",")[0]
     return env
 
 

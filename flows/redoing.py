@@ -1,6 +1,7 @@
 """A stage of a round once more, from what is stored: no model is asked.
 
-The rule that must not break: pairs that a checkpoint was trained on stay as they are, or it would come from nowhere.
+The rule that must not break: pairs that a round's checkpoint came from stay as they are, or it would come from nowhere. (What
+`prefactory train` made of earlier pairs knows their digest, and does not go on with others.)
 """
 
 from factory.client.gate import Gate

@@ -24,7 +24,8 @@ from factory.run import RunFolder, run_folder
 from factory.semi_online import Checkpoint, Job, Learnt, Weighed
 from factory.serving.engines import digest_of
 from factory.serving.models import resolve_model
-from factory.trainer import plan_training, train
+from factory.trainer import other_settings, plan_training, train
+from factory.work import now
 from flows.judging import Runner
 from flows.round import gate_of, make_round
 from flows.running import with_runner
@@ -90,6 +91,11 @@ class RealSteps:
             threads=self.recipe.machine.threads,
             trust_remote_code=self.recipe.policy.trust_remote_code,
         )
+        if changed := other_settings(plan):  # of a round that promoted nothing: a promoted one is not trained again
+            aside = run.put_aside(job.folder, now())
+            say(
+                f"round {job.round}: trained anew, for what has changed: {'; '.join(changed)}; the earlier one: {aside}"
+            )
         gate = Gate(self.recipe.budget, Spending(run.spent_path))
         found: list[Learnt] = []
 
@@ -119,7 +125,8 @@ class RealSteps:
         subject = subject_of(self.recipe, checkpoint.ref, RunFolder(self.root).evaluation_path(), self.progress)
         with turn(subject.folder, self.progress, wait=self.wait):
             self.progress.say(f"evaluating {checkpoint.digest[:16]}")
-            gate = subject.gate()
+            # What its checkpoints are asked is a part of the run, and has no budget of its own.
+            gate = Gate(self.recipe.budget, Spending(RunFolder(self.root).spent_path))
 
             async def work() -> None:
                 self._evaluated[checkpoint.digest] = await evaluate(subject, gate, self.progress)

@@ -21,6 +21,7 @@ from factory.opening import cache_folder
 from factory.progress import Progress
 from factory.recipes.recipe_file import read_recipe, stored_recipe
 from factory.run import RunFolder
+from factory.semi_online import recipe_of
 from factory.serving.models import resolve_model
 from factory.trainer import CHECKPOINT, Trained, plan_training
 from factory.trainer import train as train_as_planned
@@ -31,7 +32,7 @@ from flows.stopping import StopSignals
 from flows.terminal import progress_display
 from flows.waiting import Wait, turn
 from schemas.errors import Fixable
-from schemas.recipe import Recipe
+from schemas.recipe import ModelRef, Recipe
 from schemas.train import Train
 from schemas.training import StepFigures, TrainingPlan
 
@@ -63,7 +64,8 @@ def train(
     """
     folder = RunFolder(run.resolve(), round_ or 0)
     folder.known()
-    made = stored_recipe(folder.recipe_path)
+    whole = stored_recipe(RunFolder(folder.root).recipe_path)
+    made = recipe_of(whole, folder)
     settings = (made if recipe is None else read_recipe(recipe)).train.settled(made.seed)
     name = _checked(name if recipe is None else name or _digest(settings))
     wanted = _needs(folder, folder.export_path(FORMAT), folder.train_path(round_, name))
@@ -73,7 +75,7 @@ def train(
         StopSignals(progress.say) as signals,
         turn(folder, progress, wait=wait, wanted=wanted),
     ):
-        plan = _plan(folder, made, settings, round_, name, progress)
+        plan = _plan(folder, made, _reference_of(whole, made), settings, round_, name, progress)
         gate = Gate()
 
         async def work() -> None:
@@ -82,12 +84,12 @@ def train(
 
         signals.run(work(), gate)
     (trained,) = found
-    if trained.stopped_by is not None:
-        raise Fixable(f"{trained.folder}: training stopped: {trained.stopped_by}")
     if as_json:
         places = {"folder": str(trained.folder), "url": _in_store(trained.folder, folder.root)}
         typer.echo(json.dumps(places | trained.result.model_dump(mode="json")))
-    else:
+    if trained.stopped_by is not None:
+        raise Fixable(f"{trained.folder}: training stopped: {trained.stopped_by}")
+    if not as_json:
         _show(Console(), trained, _in_store(trained.checkpoint, folder.root))
 
 
@@ -116,14 +118,25 @@ def _checked(name: str | None) -> str | None:
     return name
 
 
+def _reference_of(whole: Recipe, made: Recipe) -> ModelRef:
+    """Of a round: what answered it, or the run's own policy, as the recipe's rounds have it."""
+    rounds = whole.semi_online
+    return whole.policy if rounds is not None and rounds.reference == "base" else made.policy
+
+
 def _plan(
-    folder: RunFolder, recipe: Recipe, settings: Train, round_: int | None, name: str | None, progress: Progress
+    folder: RunFolder,
+    recipe: Recipe,
+    reference: ModelRef,
+    settings: Train,
+    round_: int | None,
+    name: str | None,
+    progress: Progress,
 ) -> TrainingPlan:
-    start = resolve_model(recipe.policy, cache_folder(), progress.say)
     return plan_training(
         settings,
-        start,
-        start,
+        resolve_model(recipe.policy, cache_folder(), progress.say),
+        resolve_model(reference, cache_folder(), progress.say),
         folder.export_path(FORMAT),
         folder.train_path(round_, name),
         threads=recipe.machine.threads,

@@ -173,7 +173,7 @@ class _Asking:
         asked = [_reading(name, text) for name, text in requests.items()]
         kept = await self._asked(PROSE, self.subject.digest, asked)
         found = [
-            Passage(reply.logprob, reply.logprob_tokens, len(text.encode()))
+            Passage(name, reply.logprob, reply.logprob_tokens, len(text.encode()))
             for name, text in requests.items()
             if (reply := kept.get(name)) and reply.logprob is not None and reply.logprob_tokens
         ]

@@ -29,8 +29,12 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What the model makes of one passage of prose: natural log of its probability, over so many tokens."""
+    """What the model makes of one passage of prose: natural log of its probability, over so many tokens.
 
+    `name`: of the text, the same for every checkpoint.
+    """
+
+    name: str
     logprob: float
     tokens: int
     size: int  # bytes

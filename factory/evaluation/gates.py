@@ -12,7 +12,11 @@ from factory.evaluation.figures import GREEDY, SAMPLED, Figures
 from schemas.evaluation import Bounds
 
 CHANCE = 0.05  # McNemar's p must be as low too: of a handful of changes the interval is too narrow
+LACKING = 0.05  # of the questions may be without an answer of either checkpoint; of more the rest says too little
 UNMEASURED = "it was not measured; mend that, or set evaluation.bounds.{} to null"
+UNANSWERED = (
+    "only {} of {} {} questions have an answer of both; ask again what failed, or set evaluation.bounds.{} to null"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,8 @@ class Tripped:
 def gates(before: Figures, after: Figures, compared: Sequence[Compared], bounds: Bounds) -> tuple[Tripped, ...]:
     """The gates that do not hold, in the order of the bounds; none: the later checkpoint may go on."""
     return (
-        *_loops(compared, bounds.loops),
-        *_sampled_loops(compared, bounds.sampled_loops),
+        *_loops(before, compared, bounds.loops),
+        *_sampled_loops(before, compared, bounds.sampled_loops),
         *_accuracy(compared, bounds.accuracy),
         *_win_rate(compared, bounds.win_rate),
         *_perplexity(before.perplexity, after.perplexity, bounds.perplexity),
@@ -35,31 +39,43 @@ def gates(before: Figures, after: Figures, compared: Sequence[Compared], bounds:
     )
 
 
-def _loops(compared: Sequence[Compared], bound: float | None) -> Iterator[Tripped]:
-    """Greedy answers have no chance in them: the rate itself counts, not its interval.
+def _loops(before: Figures, compared: Sequence[Compared], bound: float | None) -> Iterator[Tripped]:
+    """Greedy answers are not drawn, so that the rate itself counts and not its interval: `loops` may leave room for the
+    few that change with the make-up of a batch.
 
     At the largest cap alone: an answer that loops at a smaller one loops there too, so that what a smaller cap adds is when
     the loops begin, and one answer that begins earlier would outweigh all those that have ended.
     """
     if bound is None:
         return
-    own = [one for one in _at_the_largest(compared) if one.decoding == GREEDY]
-    if not any(one.loops.n for one in own):
-        yield Tripped("loops", UNMEASURED.format("loops"))
-    for one in own:
+    yield from _unanswered(before, compared, GREEDY, "loops")
+    for one in _of(compared, GREEDY):
         if (rise := one.loops.difference) is not None and rise > bound:
             yield Tripped("loops", f"greedy hard loops at {one.max_tokens} tokens went up by {rise:.1%}; {_n(one)}")
 
 
-def _sampled_loops(compared: Sequence[Compared], bound: float | None) -> Iterator[Tripped]:
+def _sampled_loops(before: Figures, compared: Sequence[Compared], bound: float | None) -> Iterator[Tripped]:
     if bound is None:
         return
-    for one in _at_the_largest(compared):
+    yield from _unanswered(before, compared, SAMPLED, "sampled_loops")
+    for one in _of(compared, SAMPLED):
         low, high = one.loops.interval
-        if one.decoding == SAMPLED and low > bound and one.loops.p_value <= CHANCE:
+        if low > bound and one.loops.p_value <= CHANCE:
             yield Tripped(
                 "sampled_loops", f"sampled hard loops at {one.max_tokens} tokens went up by {low:.1%} to {high:.1%}"
             )
+
+
+def _unanswered(before: Figures, compared: Sequence[Compared], decoding: str, bound: str) -> Iterator[Tripped]:
+    """Where too many questions lack an answer: those that failed may be the very ones that would loop."""
+    had = sum(one.loops.n for one in _of(compared, decoding))
+    largest = max((one.max_tokens for one in before.answers), default=0)
+    own = [one for one in before.answers if (one.decoding, one.max_tokens) == (decoding, largest)]
+    asked = sum(one.answers + one.failed for one in own)
+    if not had:
+        yield Tripped(bound, UNMEASURED.format(bound))
+    elif had < (1 - LACKING) * asked:
+        yield Tripped(bound, UNANSWERED.format(had, asked, decoding, bound))
 
 
 def _n(one: Compared) -> str:
@@ -114,6 +130,10 @@ def _distinct(before: Figures, after: Figures, bound: float | None) -> Iterator[
         yield Tripped("distinct", UNMEASURED.format("distinct"))
     elif second < first * bound:
         yield Tripped("distinct", f"distinct-2 of greedy answers fell from {first:.3f} to {second:.3f}")
+
+
+def _of(compared: Sequence[Compared], decoding: str) -> list[Compared]:
+    return [one for one in _at_the_largest(compared) if one.decoding == decoding]
 
 
 def _at_the_largest(compared: Sequence[Compared]) -> list[Compared]:

@@ -1,6 +1,7 @@
 """Checkpoints side by side: the figures of each, and of each later one what became of it against the first.
 
-The rule that must not break: all of a report is over the same prompts. One that the run was trained on is in no column.
+The rule that must not break: all of a report is over the same prompts and the same passages. A prompt that the run was trained
+on is in no column.
 """
 
 import json
@@ -49,7 +50,8 @@ def report(found: Sequence[Evaluated], trained: Sequence[Prompt], bounds: Bounds
     if not kept:
         raise Fixable("evaluation.paths: every prompt is one that the run was trained on; name others")
     seen = {prompt.source for prompt in trained}
-    figures = tuple(_figures(one, kept, len(left_out), seen) for one in found)
+    read = frozenset.intersection(*(frozenset(passage.name for passage in one.passages) for one in found))
+    figures = tuple(_figures(one, kept, len(left_out), seen, read) for one in found)
     ids = {prompt.prompt_id for prompt in kept}
     against = tuple(
         _against(found[0], one, figures[0], own, ids, bounds) for one, own in zip(found[1:], figures[1:], strict=True)
@@ -57,15 +59,17 @@ def report(found: Sequence[Evaluated], trained: Sequence[Prompt], bounds: Bounds
     return Report(figures, against, len(trained))
 
 
-def _figures(one: Evaluated, prompts: Sequence[Prompt], left_out: int, seen: set[str]) -> Figures:
+def _figures(one: Evaluated, prompts: Sequence[Prompt], left_out: int, seen: set[str], read: frozenset[str]) -> Figures:
+    """`read`: the passages that every checkpoint could be asked about."""
+    passages = [passage for passage in one.passages if passage.name in read]
     return Figures(
         checkpoint=one.checkpoint,
         digest=one.digest,
         prompts=len(prompts),
         left_out=left_out,
         answers=tuple(figures for take in one.takes for figures in answer_figures(take, prompts, seen)),
-        perplexity=perplexity(one.passages),
-        bits_per_byte=bits_per_byte(one.passages),
+        perplexity=perplexity(passages),
+        bits_per_byte=bits_per_byte(passages),
     )
 
 

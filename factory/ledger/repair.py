@@ -38,11 +38,11 @@ def _put_aside(run: RunFolder, fault: Fault, at: datetime) -> str:
     path, said = run.root / fault.file, f"{fault.file}: put aside"
     if fault.kind is Kind.CHECKPOINT:
         if promotes(run, fault.file):
-            _aside(run, run.story_path, at)
+            run.put_aside(run.story_path, at)
             said += f", and {run.story_path.name} with it: the rounds are gone through again from what lies there"
-        _aside(run, path.with_name(RESULT), at)
+        run.put_aside(path.with_name(RESULT), at)
         said += "; the command that trained it makes it anew"
-    _aside(run, path, at)
+    run.put_aside(path, at)
     return said
 
 
@@ -56,7 +56,7 @@ def _take_out(work: Work, stage: Stage, shard: int, faults: Sequence[Fault], at:
         saved = salvage_rollouts(work, shard, work.journal(stage, shard))
     for path in _files(work.run, stage, shard, faults):
         if stage in _PAID:
-            _aside(work.run, path, at)
+            work.run.put_aside(path, at)
         else:
             path.unlink(missing_ok=True)
     kept = f"; {saved} answers kept" if saved else ""
@@ -72,10 +72,3 @@ def _files(run: RunFolder, stage: Stage, shard: int, faults: Sequence[Fault]) ->
         yield from (run.root / fault.file for fault in faults if fault.kind is Kind.PART)
         return
     yield from (run.part_path(table, shard) for table in TABLES.get(stage, ()))
-
-
-def _aside(run: RunFolder, path: Path, at: datetime) -> None:
-    if path.exists():
-        target = run.aside_path(at) / path.relative_to(run.root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)

@@ -118,7 +118,8 @@ def build(plan: TrainingPlan, say: Say) -> MarkedStates:
     pairs = read_token_pairs(plan.pairs)
     used = short_enough(pairs.train, train.max_length)
     held_out = short_enough(pairs.test, train.max_length)[: train.eval_pairs]
-    state = last_whole_state(states)
+    with PartialState().main_process_first():  # it removes what is not whole
+        state = last_whole_state(states)
     settings = arguments(plan, resumed=state is not None, held_out=bool(held_out))
     set_seed(train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -126,7 +127,8 @@ def build(plan: TrainingPlan, say: Say) -> MarkedStates:
     tokenizer = AutoTokenizer.from_pretrained(plan.model, trust_remote_code=plan.trust_remote_code)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     seen = _reference(plan, (*used, *held_out), pad, say, bf16=settings.bf16)
-    watch = Watch(Metrics(plan.folder / METRICS), train.guards, say, PartialState().is_main_process)
+    own_reference = plan.model_digest == plan.reference_digest
+    watch = Watch(Metrics(plan.folder / METRICS), train.guards, say, PartialState().is_main_process, own_reference)
     watch.go_on_from(state[0] if state else 0)
     trainer = MarkedStates(
         watch=watch,

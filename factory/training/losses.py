@@ -103,3 +103,12 @@ def kl_per_token(side: Side) -> Tensor:
     """
     ratios = side.log_ratios
     return mean(torch.expm1(ratios) - ratios, side.mask)
+
+
+def kl_per_token_of_own(side: Side) -> Tensor:
+    """(B,): mean_t (e^-r - 1 + r), the same estimate of KL(π ‖ π_ref) per token on answers that the policy wrote.
+
+    The other one may not be asked of them: where the reference finds unlikely what the policy says, e^r has no bound.
+    """
+    ratios = side.log_ratios
+    return mean(torch.expm1(-ratios) + ratios, side.mask)

@@ -3,6 +3,7 @@
 The rule that must not break: it needs no model and nothing but the pairs, so that what is wrong with them costs seconds.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -58,6 +59,8 @@ def near_twins(train: Sequence[TokenPair], test: Sequence[TokenPair], threshold:
     """Ids of the test prompts whose 3-grams of tokens have that Jaccard similarity or more with a training prompt's.
 
     What half of all prompts have in common, the chat template, is left out. A prompt that has nothing else is compared whole.
+    Two that are so similar share `threshold` of either's 3-grams, so that one of the others and one more at least is in both:
+    only who has one of the rarest is looked at (prefix filtering; Chaudhuri, Ganti and Kaushik, ICDE 2006).
     """
     common = _common([pair.prompt_ids for pair in (*train, *test)])
     there: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
@@ -68,13 +71,16 @@ def near_twins(train: Sequence[TokenPair], test: Sequence[TokenPair], threshold:
     whole = {pair.prompt_ids for pair in train}
 
     def has_twin(pair: TokenPair) -> bool:
-        own = _grams(pair.prompt_ids) - common
-        shared = Counter(number for gram in own for number in there.get(gram, ()))
-        return pair.prompt_ids in whole or any(
-            count / (len(own) + len(grams[number]) - count) >= threshold for number, count in shared.items()
-        )
+        own = sorted(_grams(pair.prompt_ids) - common, key=lambda gram: (len(there.get(gram, ())), gram))
+        rarest = own[: len(own) - math.ceil(threshold * len(own)) + 1]
+        found = {number for gram in rarest for number in there.get(gram, ())}
+        return pair.prompt_ids in whole or any(_jaccard(frozenset(own), grams[number]) >= threshold for number in found)
 
     return [pair.prompt_id for pair in test if has_twin(pair)]
+
+
+def _jaccard(one: Grams, other: Grams) -> float:
+    return len(one & other) / len(one | other)
 
 
 def _grams(ids: Sequence[int]) -> Grams:

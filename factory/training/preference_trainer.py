@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import DPOTrainer
 
-from factory.training.losses import Side, kl_per_token, mean
+from factory.training.losses import Side, kl_per_token, kl_per_token_of_own, mean
 from factory.training.metrics import Metrics
 from factory.training.step_guards import not_a_number, reason_to_stop
 from schemas.train import TrainGuards
@@ -31,6 +31,7 @@ class Watch:
     guards: TrainGuards
     say: Callable[[str], None]
     main: bool  # of the processes that train together, the one that writes
+    own_reference: bool  # the training starts from its reference, which wrote the chosen answers then
     tripped: str | None = None
 
     def go_on_from(self, step: int) -> None:
@@ -45,7 +46,7 @@ class Watch:
         self._judge(self.metrics.of(figures.split))
 
     def _judge(self, lines: Sequence[StepFigures]) -> None:
-        self.tripped = self.tripped or reason_to_stop(lines, self.guards)
+        self.tripped = self.tripped or reason_to_stop(lines, self.guards, own_reference=self.own_reference)
 
 
 def _line(figures: StepFigures, steps: int) -> str:
@@ -122,7 +123,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is not typed
 
         loss = super()._compute_loss(watched, inputs, return_outputs)
         split = "train" if self.model.training else "test"
-        self._sums[split].add(_figures(seen[0], reference, inputs["completion_mask"][:, 1:]))
+        kl = kl_per_token if self.watch.own_reference else kl_per_token_of_own
+        self._sums[split].add(_figures(seen[0], reference, inputs["completion_mask"][:, 1:], kl))
         if split == "train":
             self.tokens_seen += int(inputs["attention_mask"].sum())
         return loss
@@ -165,7 +167,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is not typed
         )
 
 
-def _figures(policy: Tensor, reference: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def _figures(policy: Tensor, reference: Tensor, mask: Tensor, kl: Callable[[Side], Tensor]) -> dict[str, Tensor]:
     """By name, (B,) each. `policy`, `reference`, `mask`: (2B, T), the chosen sides first."""
     chosen, rejected = (
         Side(*sides) for sides in zip(*(part.chunk(2) for part in (policy.float(), reference, mask)), strict=True)
@@ -176,7 +178,7 @@ def _figures(policy: Tensor, reference: Tensor, mask: Tensor) -> dict[str, Tenso
         "rejected": mean(rejected.policy, rejected.mask),
         "chosen_shift": up,
         "rejected_shift": down,
-        "kl": kl_per_token(chosen),
+        "kl": kl(chosen),
         "accuracy": (up > down).float(),
         "pairs": torch.ones_like(up),
     }

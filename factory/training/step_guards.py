@@ -18,14 +18,19 @@ from schemas.training import StepFigures
 WINDOW = 8  # training steps in the running mean
 
 
-def reason_to_stop(figures: Sequence[StepFigures], guards: TrainGuards) -> str | None:
-    """What the last line of one split's figures breaks, with the field that sets the bound; None where it breaks nothing."""
+def reason_to_stop(figures: Sequence[StepFigures], guards: TrainGuards, *, own_reference: bool) -> str | None:
+    """What the last line of one split's figures breaks, with the field that sets the bound; None where it breaks nothing.
+
+    `own_reference`: the training starts from its reference. Else the batches differ in how far they are from it at the start,
+    and a fall is one from the mean of the first few.
+    """
     last = figures[-1]
     if reason := not_a_number(last):
         return reason
     window = figures[-WINDOW:] if last.split == "train" else figures[-1:]
     where = f"at step {last.step}, on {'the last batches' if last.split == 'train' else 'the held-out pairs'}"
-    fall = figures[0].chosen_shift - _mean([line.chosen_shift for line in window])
+    begun = figures[: 1 if own_reference or last.split == "test" else WINDOW]
+    fall = _mean([line.chosen_shift for line in begun]) - _mean([line.chosen_shift for line in window])
     if fall > guards.max_chosen_fall:
         return (
             f"{where}, the chosen answers have lost {fall:.3f} nats per token, more than train.guards.max_chosen_fall "

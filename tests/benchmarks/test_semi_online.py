@@ -1,9 +1,25 @@
 """What the benchmark of rounds asks for, and how it shows what came out."""
 
+import json
+import subprocess
 from pathlib import Path
 
-from benchmarks.semi_online import BESIDE, RUN, Checkpoint, _all_but_round_0, merged, recipe_of, rows_of, without_twins
-from benchmarks.semi_online_table import loops_table, number, plot, price_table, rate
+import pytest
+from rich.console import Console
+
+from benchmarks.semi_online import (
+    BESIDE,
+    RUN,
+    Checkpoint,
+    Stand,
+    _all_but_round_0,
+    merged,
+    recipe_of,
+    rows_of,
+    settings,
+    without_twins,
+)
+from benchmarks.semi_online_table import kinds_table, loops_table, number, plot, price_table, rate
 from schemas.recipe import Recipe
 
 
@@ -11,7 +27,8 @@ def answers(decoding: str, cap: int, hits: int) -> dict[str, object]:
     share = {"hits": hits, "of": 8, "rate": hits / 8, "interval": [0.0, 0.5]}
     nothing = {"hits": 0, "of": 0, "rate": None, "interval": [0.0, 1.0]}
     own = {"hard": share, "ended": share, "accuracy": nothing, "tokens": [3.0, 2.0], "distinct": [0.1, None, 0.3]}
-    return {"decoding": decoding, "max_tokens": cap, "repeated": 0.25} | own
+    kinds = [{"source": "lists", "seen": True, "hard": share}, {"source": "rewriting", "seen": False, "hard": nothing}]
+    return {"decoding": decoding, "max_tokens": cap, "repeated": 0.25, "kinds": kinds} | own
 
 
 def figures(digest: str, hits: int) -> dict[str, object]:
@@ -40,6 +57,24 @@ def test_recipe_quick_and_whole_are_recipes_that_can_be_read(tmp_path: Path) -> 
         assert read.semi_online is not None
         assert all(source.path is not None and source.path.exists() for source in read.prompts.sources)
         assert read.export.formats == ["trl-tokens"]
+
+
+def test_settings_that_are_kept_with_the_figures_name_no_place_on_this_machine() -> None:
+    said = json.dumps(settings(quick=False))
+
+    assert str(Path.home()) not in said
+    assert str(Path(__file__).parents[2]) not in said
+
+
+@pytest.mark.parametrize(("code", "printed"), [(1, "{}"), (2, "")])
+def test_command_that_came_to_no_outcome_ends_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, printed: str
+) -> None:
+    ended = subprocess.CompletedProcess[str]([], code, printed)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+
+    with pytest.raises(SystemExit, match=f"train ended with {code}"):
+        Stand(tmp_path, {}, Console(quiet=True)).command("train", may_end=(0, 2))
 
 
 def test_recipe_of_every_training_beside_differs_in_what_it_says(tmp_path: Path) -> None:
@@ -71,12 +106,16 @@ def test_without_twins_names_whom_each_other_equals() -> None:
 def test_table_and_plot_have_each_checkpoint_with_its_counts(tmp_path: Path) -> None:
     rows = rows_of([Checkpoint("round 0", "/a", "b", promoted=False)], report())
 
-    loops, price = ([list(column.cells) for column in made(rows).columns] for made in (loops_table, price_table))
+    loops, kinds, price = (
+        [list(column.cells) for column in made(rows).columns] for made in (loops_table, kinds_table, price_table)
+    )
     plot(rows, tmp_path / "plot.png")
 
     assert loops[0] == ["base", "round 0"]
     assert loops[1] == ["4/8 = 50.0% (0.0%-50.0%)", "1/8 = 12.5% (0.0%-50.0%)"]
     assert loops[-1] == ["-", "no"]
+    assert [column.header for column in kinds_table(rows).columns] == ["", "lists", "rewriting*"]
+    assert kinds[1:] == [["4/8", "1/8"], ["0/0", "0/0"]]
     assert price[2] == ["-", "4/8 = 50.0% (20.0%-80.0%)"]
     assert [cells[1] for cells in price[4:]] == ["3", "-", "12.5"]
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

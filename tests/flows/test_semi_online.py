@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from factory.ledger.identity import Stage
 from factory.looking import queries
 from factory.progress import Silent
 from factory.recipes.recipe_file import read_recipe
@@ -28,6 +29,9 @@ from schemas.recipe import ModelRef
 from schemas.semi_online import Story
 from tests.conftest import PROMPTS, Command, RecipeWriter
 from tests.fake_engine import FakeEngine
+from tests.runs import make
+from tests.tiny_model import save_tiny_model
+from tests.token_export import pairs, write_export
 
 ROUNDS: Mapping[str, object] = {"prompts.sample": 5, "semi_online.rounds": 2, "export.test_share": 0.3}
 ALL = "SELECT round, {} FROM {} ORDER BY ALL"
@@ -254,3 +258,26 @@ def test_export_writes_every_round_again(gone: Gone, prefactory: Command) -> Non
 
     assert ended.code == 0, ended.err
     assert all((folder / "README.md").exists() for folder in folders)
+
+
+def test_rounds_training_with_settings_that_changed_since_is_done_anew_and_the_earlier_one_put_aside(
+    write_recipe: RecipeWriter, tmp_path: Path
+) -> None:
+    """Guards stop both, so that no trainer is started."""
+    save_tiny_model(tmp_path / "tiny")
+    changes: dict[str, object] = {"policy.model": str(tmp_path / "tiny"), "train.guards.min_pairs": 500}
+    recipe = read_recipe(path := write_recipe(ROUNDS | changes))
+    run = RunFolder(make(path, Stage.PROMPTS)[0])
+    write_export(run.export_path("trl-tokens"), pairs(20), pairs(4, first=100))
+    start = Checkpoint("d", recipe.policy)
+    with StopSignals(print) as signals, run.locked():
+        steps = RealSteps(recipe, signals, Silent(), True, False)
+        betas = (2.0, 2.0, 3.0)
+        for beta in betas:
+            settled = recipe.train.model_copy(update={"beta": beta}).settled(1)
+            learnt = steps.train(Job(0, 0, settled, start, start, run.train_path(0)))
+            assert "min_pairs 500" in (learnt.reason or "")
+
+    (aside,) = (run.root / "aside").glob("*/train/round-0/plan.json")
+    kept = [json.loads(path.read_text())["train"]["beta"] for path in (aside, run.train_path(0) / "plan.json")]
+    assert kept == [2.0, 3.0]

@@ -5,14 +5,20 @@ prefactory train RUN --recipe other.yaml   the same pairs with other settings, i
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("trl", reason="the trainer's libraries are not installed")
 
+from factory.ledger.rounds import round_recipe
+from factory.recipes.recipe_file import read_recipe
+from factory.recipes.recipe_file import write_recipe as write_recipe_file
 from factory.run import RunFolder
 from factory.training.token_pairs import FORMAT
+from schemas.recipe import ModelRef
+from schemas.semi_online import RoundOutcome, Story
 from tests.conftest import Command, RecipeWriter
 from tests.runs import make
 from tests.tiny_model import save_tiny_model
@@ -56,6 +62,7 @@ def test_train_with_another_recipe_goes_to_a_folder_of_its_own(
     assert ended.code == 2
     assert ended.error == (f"{folder}: training stopped: 20 pairs to train on, fewer than train.guards.min_pairs 500")
     assert json.loads((folder / "result.json").read_text())["status"] == "tripped"
+    assert json.loads(prefactory("train", run, "--recipe", recipe, "--json").out)["status"] == "tripped"
 
     assert prefactory("train", run, "--recipe", recipe, "--name", "mine").code == 2
     assert (run / "train" / "mine" / "result.json").exists()
@@ -102,3 +109,39 @@ def test_train_of_a_folder_that_is_no_run_says_so(prefactory: Command, tmp_path:
     ended = prefactory("train", tmp_path)
 
     assert (ended.code, "no run there" in ended.error) == (2, True)
+
+
+def test_train_takes_the_settings_of_the_recipe_that_the_run_was_last_started_with(
+    prefactory: Command, write_recipe: RecipeWriter, run: Path
+) -> None:
+    changes: dict[str, object] = {"policy.model": str(run.parents[1] / "tiny"), "train.guards.min_pairs": 500}
+    make(write_recipe(SETTINGS | changes))
+
+    assert "fewer than train.guards.min_pairs 500" in prefactory("train", run).error
+
+
+@pytest.mark.parametrize("reference", ["previous", "base"])
+def test_train_of_a_round_starts_from_what_answered_it_wherever_the_run_lies_by_now(
+    prefactory: Command, write_recipe: RecipeWriter, run: Path, tmp_path: Path, reference: str
+) -> None:
+    """Stopped by a guard, so that the plan alone is made."""
+    changes: dict[str, object] = {"policy.model": str(tmp_path / "tiny"), "train.guards.min_pairs": 500}
+    make(path := write_recipe(SETTINGS | changes | {"semi_online.reference": reference}))
+    promoted = run / "train" / "round-0" / "checkpoint"
+    shutil.copytree(tmp_path / "tiny", promoted)
+    outcome = RoundOutcome(round=0, policy="d", reference="d", promoted="e", folder="train/round-0/checkpoint")
+    RunFolder(run).story_path.write_text(Story(rounds=[outcome]).model_dump_json())
+    later = RunFolder(run, 1)
+    recipe = round_recipe(read_recipe(path), ModelRef(model=str(promoted)))
+    later.recipe_path.parent.mkdir()
+    write_recipe_file(recipe, later.recipe_path)
+    later.manifest_path.write_text(RunFolder(run).manifest_path.read_text())
+    write_export(later.export_path(FORMAT), pairs(20), pairs(4, first=100))
+    moved = run.rename(run.with_name("moved"))
+
+    ended = prefactory("train", moved, "--round", "1")
+
+    plan = json.loads((moved / "train" / "round-1" / "plan.json").read_text())
+    assert "min_pairs 500" in ended.error
+    assert plan["model"] == str(moved / "train" / "round-0" / "checkpoint")
+    assert plan["reference"] == (plan["model"] if reference == "previous" else str(tmp_path / "tiny"))

@@ -107,7 +107,7 @@ def test_distinct_words_of_a_text_said_again_are_as_many_fewer(said: list[str], 
 
 
 def test_perplexity_weighs_tokens_and_not_passages() -> None:
-    passages = [Passage(-3 * math.log(2), 3, 8), Passage(-1 * math.log(8), 1, 4)]
+    passages = [Passage("a", -3 * math.log(2), 3, 8), Passage("b", -1 * math.log(8), 1, 4)]
     assert perplexity(passages) == pytest.approx(2 ** ((3 + 3) / 4))
     assert bits_per_byte(passages) == pytest.approx(6 / 12)
 

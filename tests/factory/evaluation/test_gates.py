@@ -37,7 +37,7 @@ def figures(perplexity: float | None = 13.0, distinct: float | None = 0.5) -> Fi
         repeated=None,
         kinds=(),
     )
-    return Figures("c", "d", 100, 0, (answers,), perplexity, None)
+    return Figures("c", "d", 100, 0, (answers, replace(answers, decoding="sampled")), perplexity, None)
 
 
 def compared(
@@ -47,7 +47,10 @@ def compared(
 
 
 def tripped(*found: Compared, bounds: Bounds = BOUNDS, after: Figures | None = None) -> set[str]:
-    return {one.bound for one in gates(figures(), after or figures(), found, bounds)}
+    """Where only one decoding is given, nothing has changed in the other."""
+    given = {one.decoding for one in found}
+    others = [compared(decoding=name) for name in ("greedy", "sampled") if name not in given]
+    return {one.bound for one in gates(figures(), after or figures(), [*found, *others], bounds)}
 
 
 def test_gates_nothing_changed_all_hold() -> None:
@@ -98,9 +101,20 @@ def test_gates_less_varied_answers_trip() -> None:
 
 def test_gates_what_was_not_measured_is_shut_and_says_how_to_open_it() -> None:
     empty = Paired(0, 0, 0, 0)
-    found = gates(figures(), figures(None, None), [compared(empty, empty, None)], BOUNDS)
-    assert [one.bound for one in found] == ["loops", "accuracy", "win_rate", "perplexity", "distinct"]
-    assert all(f"evaluation.bounds.{one.bound} to null" in one.why for one in found)
+    nothing = [compared(empty, empty, None, decoding) for decoding in ("greedy", "sampled")]
+    for compared_ in (nothing, []):
+        found = gates(figures(), figures(None, None), compared_, BOUNDS)
+        assert [one.bound for one in found] == [*Bounds.model_fields]
+        assert all(f"evaluation.bounds.{one.bound} to null" in one.why for one in found)
+
+
+@pytest.mark.parametrize(("had", "trips"), [(100, set()), (95, set()), (94, {"loops"}), (1, {"loops"})])
+def test_gates_loops_of_the_answers_that_came_say_nothing_where_too_many_did_not(had: int, trips: set[str]) -> None:
+    assert tripped(compared(Paired(0, 0, 0, had))) == trips
+
+
+def test_gates_sampled_answers_that_did_not_come_shut_their_own_gate() -> None:
+    assert tripped(compared(), compared(Paired(0, 0, 0, 50), decoding="sampled")) == {"sampled_loops"}
 
 
 @given(st.builds(Paired, *[st.integers(0, 50)] * 4), st.builds(Paired, *[st.integers(0, 50)] * 4))

@@ -3,6 +3,7 @@
 Ours are given log-probabilities that are worked out here from the model's logits; TRL's come from its trainer.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,6 +157,7 @@ def every_loss(chosen: Side, rejected: Side) -> list[torch.Tensor]:
         losses.relative_and_absolute(chosen, rejected, 1.0, 0.7, 0.3),
         losses.sft(chosen),
         losses.kl_per_token(chosen),
+        losses.kl_per_token_of_own(chosen),
     ]
 
 
@@ -187,3 +189,15 @@ def test_simpo_worked_out_by_hand() -> None:
 @given(log_probs, log_probs)
 def test_kl_per_token_is_never_negative(one: list[float], two: list[float]) -> None:
     assert float(losses.kl_per_token(side(one, two))) >= -1e-6
+    assert float(losses.kl_per_token_of_own(side(one, two))) >= -1e-6
+
+
+def test_kl_per_token_of_either_writer_is_the_divergence_that_its_own_answers_tell() -> None:
+    """Two tokens; each estimate is weighed by how often its writer says them."""
+    policy, reference = (0.9, 0.1), (0.4, 0.6)
+    token = [side([math.log(p)], [math.log(q)]) for p, q in zip(policy, reference, strict=True)]
+    of_reference = sum(q * float(losses.kl_per_token(one)) for q, one in zip(reference, token, strict=True))
+    of_policy = sum(p * float(losses.kl_per_token_of_own(one)) for p, one in zip(policy, token, strict=True))
+
+    assert of_reference == pytest.approx(sum(q * math.log(q / p) for p, q in zip(policy, reference, strict=True)))
+    assert of_policy == pytest.approx(sum(p * math.log(p / q) for p, q in zip(policy, reference, strict=True)))

@@ -72,6 +72,32 @@ def test_figures_count_what_the_pairs_are() -> None:
 # Near text
 
 
+@given(
+    st.lists(st.lists(st.integers(1, 4), min_size=3, max_size=9), min_size=4, max_size=12),
+    st.sampled_from([0.3, 0.5, 0.8, 1.0]),
+)
+def test_near_twins_are_those_that_a_look_at_every_pair_of_prompts_finds(
+    texts: list[list[int]], threshold: float
+) -> None:
+    found = [pair(number, text, [4], [5]) for number, text in enumerate(texts)]
+    train, test = found[: len(found) // 2], found[len(found) // 2 :]
+    grams = {one.prompt_id: frozenset(zip(*(one.prompt_ids[at:] for at in range(3)), strict=False)) for one in found}
+    common = {
+        gram
+        for gram in frozenset().union(*grams.values())
+        if sum(gram in own for own in grams.values()) > len(found) / 2
+    }
+    own = {name: those - common for name, those in grams.items()}
+
+    def near(one: TokenPair, other: TokenPair) -> bool:
+        union = own[one.prompt_id] | own[other.prompt_id]
+        shared = own[one.prompt_id] & own[other.prompt_id]
+        return one.prompt_ids == other.prompt_ids or (bool(shared) and len(shared) / len(union) >= threshold)
+
+    expected = [one.prompt_id for one in test if any(near(one, other) for other in train)]
+    assert near_twins(train, test, threshold) == expected
+
+
 def prompt(number: int, *ids: int) -> TokenPair:
     return pair(number, (*TEMPLATE, *ids), [4], [5])
 

@@ -27,35 +27,45 @@ def line(step: int, shift: float = 0.0, kl: float = 0.0, split: str = "train", *
 
 
 def test_guards_of_a_sound_training_say_nothing() -> None:
-    assert reason_to_stop([line(step, -0.1, 0.1) for step in range(1, 20)], BOUNDS) is None
+    assert reason_to_stop([line(step, -0.1, 0.1) for step in range(1, 20)], BOUNDS, own_reference=True) is None
 
 
 def test_guards_stop_a_training_whose_chosen_answers_fall() -> None:
-    reason = reason_to_stop([line(1), *(line(step, -0.3) for step in range(2, 20))], BOUNDS)
+    reason = reason_to_stop([line(1), *(line(step, -0.3) for step in range(2, 20))], BOUNDS, own_reference=True)
 
     assert reason is not None
     assert "have lost 0.300 nats per token, more than train.guards.max_chosen_fall 0.2" in reason
 
 
 def test_guards_measure_the_fall_from_the_start_where_the_reference_is_another_model() -> None:
-    assert reason_to_stop([line(step, -0.9) for step in range(1, 20)], BOUNDS) is None
+    """Where its batches differ in how far they are from it, no single one is the start."""
+    uneven = [line(step, -0.9 if step % 4 else 0.3) for step in range(1, 20)]
+
+    assert reason_to_stop([line(step, -0.9) for step in range(1, 20)], BOUNDS, own_reference=False) is None
+    assert reason_to_stop([line(0, 0.3), *uneven], BOUNDS, own_reference=False) is None
+    fallen = [line(step, -0.9 if step < 10 else -1.2) for step in range(1, 20)]
+    assert "have lost 0.300" in (reason_to_stop(fallen, BOUNDS, own_reference=False) or "")
 
 
 def test_guards_forgive_one_hard_batch_and_not_a_held_out_one() -> None:
     calm = [line(step) for step in range(1, WINDOW)]
     held_out = [line(0, split="test"), line(WINDOW, -0.3, split="test")]
 
-    assert reason_to_stop([*calm, line(WINDOW, -0.3, 0.5)], BOUNDS) is None
-    assert "on the held-out pairs" in (reason_to_stop(held_out, BOUNDS) or "")
+    assert reason_to_stop([*calm, line(WINDOW, -0.3, 0.5)], BOUNDS, own_reference=True) is None
+    assert "on the held-out pairs" in (reason_to_stop(held_out, BOUNDS, own_reference=True) or "")
 
 
 def test_guards_stop_a_training_that_leaves_its_reference() -> None:
-    assert "max_kl 0.3" in (reason_to_stop([line(step, 0.0, 0.4) for step in range(1, 20)], BOUNDS) or "")
+    assert "max_kl 0.3" in (
+        reason_to_stop([line(step, 0.0, 0.4) for step in range(1, 20)], BOUNDS, own_reference=True) or ""
+    )
 
 
 @pytest.mark.parametrize("more", [{"loss": math.nan}, {"loss": math.inf}, {"grad_norm": math.nan}], ids=str)
 def test_guards_stop_at_what_is_no_number(more: dict[str, float]) -> None:
-    assert "at step 3" in (reason_to_stop([line(1), line(2), line(3).model_copy(update=more)], BOUNDS) or "")
+    assert "at step 3" in (
+        reason_to_stop([line(1), line(2), line(3).model_copy(update=more)], BOUNDS, own_reference=True) or ""
+    )
 
 
 # metrics.jsonl
