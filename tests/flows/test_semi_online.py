@@ -266,7 +266,7 @@ def test_rounds_training_with_settings_that_changed_since_is_done_anew_and_the_e
     """Guards stop both, so that no trainer is started."""
     save_tiny_model(tmp_path / "tiny")
     changes: dict[str, object] = {"policy.model": str(tmp_path / "tiny"), "train.guards.min_pairs": 500}
-    recipe = read_recipe(path := write_recipe(ROUNDS | changes))
+    recipe = read_recipe(path := write_recipe({**ROUNDS, **changes}))
     run = RunFolder(make(path, Stage.PROMPTS)[0])
     write_export(run.export_path("trl-tokens"), pairs(20), pairs(4, first=100))
     start = Checkpoint("d", recipe.policy)
