@@ -106,7 +106,7 @@ class Live(Document):
 class Provenance(Document):
     """What decides the data, beside the recipe itself."""
 
-    models: dict[str, str]  # model name -> digest of the weights
+    models: dict[str, str]  # role (`policy`, or a seat that has a model of its own) -> digest of the weights
     rubrics: dict[str, str]  # judge name -> digest of its rubric and question
     sources: dict[str, str]  # source name -> digest of its content
     detector: str

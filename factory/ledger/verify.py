@@ -32,7 +32,7 @@ from schemas.errors import SchemaError
 from schemas.export import ExportFormat
 from schemas.manifest import PartFile, RunManifest, StageRecord
 from schemas.marks import MarksUse
-from schemas.recipe import Recipe
+from schemas.recipe import POLICY, Recipe
 from schemas.tables import Table
 
 AT_ONCE = 16  # shards whose rows are looked at together
@@ -157,9 +157,7 @@ class _Look:
 
     def laws(self) -> None:
         """The rows of every shard whose parts are sound, as far as each has come."""
-        laws = laws_of(
-            self.work.recipe, self.run.round, self.manifest.provenance.models.get("policy", ""), self._marks()
-        )
+        laws = laws_of(self.work.recipe, self.run.round, self.manifest.provenance.models.get(POLICY, ""), self._marks())
         for batch in _batches(self.work.shards(), AT_ONCE):
             for stage in (Stage.ROLLOUTS, Stage.VERDICTS, Stage.CONFIRMATIONS, Stage.PAIRS):
                 shards = [shard for shard in batch if self._sound_up_to(stage, shard)]
