@@ -71,7 +71,7 @@ def full_identity(recipe: Recipe, provenance: Provenance) -> dict[str, str]:
 
 
 def model_field(role: str) -> str:
-    """Where the digest of the weights stands that answer in a role: the policy's decide the rollouts, a judge's its verdicts."""
+    """Where the digest of the weights stands that answer in a role: the policy's decide rollouts, a judge's its verdicts."""
     return f"models.{POLICY}" if role == POLICY else f"models.judges.{role}"
 
 

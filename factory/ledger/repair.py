@@ -1,8 +1,8 @@
 """Takes out of a run folder what `factory.ledger.verify` found wrong, so that the next run makes it anew.
 
 The rule that must not break: nothing that was paid for is deleted. Records and parts of the stages that engines answer are put
-aside, readable or not; answers whose part is sound go back into the shard's journal, and are not asked for again. What depends
-on a shard stays: its record names the checksums that it was made from, so it counts again where the shard comes out the same.
+aside, readable or not; where only the record is lost and the parts vouch for it, it is written anew. What depends on a shard
+stays: its record names the checksums that it was made from, so it counts again where the shard comes out the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from pathlib import Path
 from factory.ledger.found import Fault, Kind
 from factory.ledger.identity import Stage
 from factory.ledger.kept import promotes
-from factory.ledger.salvage import salvage_rollouts
+from factory.ledger.salvage import salvaged
 from factory.ledger.verify import TABLES
 from factory.run import RunFolder
 from factory.work import Work
@@ -51,16 +51,14 @@ _REDONE = frozenset({Kind.RECORD, Kind.PART, Kind.ROWS})
 
 
 def _take_out(work: Work, stage: Stage, shard: int, faults: Sequence[Fault], at: datetime) -> str:
-    saved = 0
-    if stage is Stage.ROLLOUTS and work.unreadable(stage, shard) and work.wanted(stage, shard) is not None:
-        saved = salvage_rollouts(work, shard, work.journal(stage, shard))
+    if salvaged(work, stage, shard):
+        return f"{stage} of shard {shard}: its record is written anew over its parts"
     for path in _files(work.run, stage, shard, faults):
         if stage in _PAID:
             _aside(work.run, path, at)
         else:
             path.unlink(missing_ok=True)
-    kept = f"; {saved} answers kept" if saved else ""
-    return f"{stage} of shard {shard}: taken out{' and put aside' if stage in _PAID else ''}{kept}"
+    return f"{stage} of shard {shard}: taken out{' and put aside' if stage in _PAID else ''}"
 
 
 def _files(run: RunFolder, stage: Stage, shard: int, faults: Sequence[Fault]) -> Iterator[Path]:

@@ -271,6 +271,18 @@ def test_record_that_is_none_is_refused_with_the_mend(run: RunFolder, content: s
         run.record("pairs", 0)
 
 
+def test_record_with_any_other_byte_is_none(run: RunFolder) -> None:
+    run.write_record(a_record([run.write_part(Table.DROPPED, 0, [])]))
+    path = run.record_path("pairs", 0)
+    whole = path.read_bytes()
+    assert run.record("pairs", 0) is not None
+
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(SchemaError, match="not a record"):
+            run.record("pairs", 0)
+
+
 def test_record_file_changes_with_what_was_found_and_not_with_the_time(run: RunFolder) -> None:
     one, again, other = a_record([], "f"), a_record([], "f"), a_record([], "g")
 
