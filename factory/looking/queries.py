@@ -33,6 +33,7 @@ BATCH = 10_000  # rows in memory where an answer goes into a file
 SORTING = "2GB"  # of memory that an export may take, whatever its size
 _COPIED_AS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".jsonl": "FORMAT json"}
 _READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_PART = re.compile(r"/part-\d+\.parquet")
 _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -156,7 +157,7 @@ def session(root: Path, round_: int | None = None) -> Iterator[Callable[[str], A
 
 @contextmanager
 def _tables(root: Path, round_: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection, _explained():
+    with _mendable(root), duckdb.connect() as connection, _explained():
         _read_from_store(connection, root)
         for statement in (*views(root, round_), *_confinement(root)):
             connection.execute(statement)
@@ -178,6 +179,17 @@ def _explained() -> Iterator[None]:
         raise Fixable(f"query: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise Fixable("query: nested too deeply; write it flatter") from None
+
+
+@contextmanager
+def _mendable(root: Path) -> Iterator[None]:
+    """Where a part cannot be read, what mends it is said too. Raises Fixable."""
+    try:
+        yield
+    except Fixable as error:
+        if not _PART.search(str(error)):
+            raise
+        raise Fixable(f"{error}; `prefactory verify {root} --repair` takes out what is damaged") from error
 
 
 def _asked(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> Answer:
