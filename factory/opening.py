@@ -19,6 +19,7 @@ from factory.ledger.identity import Stage, drift, full_identity, provenance, ref
 from factory.ledger.rounds import next_round, refuse_other_recipe, sources_taken
 from factory.progress import Progress
 from factory.prompts import source_digests, source_names
+from factory.recipes.recipe_file import identity as deciding_fields
 from factory.recipes.recipe_file import stored_recipe, write_recipe
 from factory.run import RunFolder, run_folder
 from factory.serving.engines import digest_of, model_refs, prices_of
@@ -122,9 +123,9 @@ def open_run(
         _refuse_strangers(work)
     else:
         refuse_drift(run.root, drift(before.identity, identity, redone or _not_begun(run)))
-    if before is None or before.identity != identity or not _is_recipe(run.recipe_path):
+    if before is None or before.identity != identity or not _is_of(recipe, run.recipe_path):
         write_recipe(recipe, run.recipe_path)
-    if before is None or before.identity != identity:
+    if before is None or (before.identity, before.provenance) != (identity, made_from):
         run.write_manifest(_manifest(recipe, identity, made_from, before))
     elif before.prices != prices_of(recipe):
         run.write_manifest(before.model_copy(update={"prices": prices_of(recipe)}))
@@ -145,12 +146,12 @@ def _readable_manifest(run: RunFolder, progress: Progress) -> RunManifest | None
         return None
 
 
-def _is_recipe(path: Path) -> bool:
+def _is_of(recipe: Recipe, path: Path) -> bool:
+    """Whether the stored recipe decides the same data."""
     try:
-        stored_recipe(path)
+        return deciding_fields(stored_recipe(path)) == deciding_fields(recipe)
     except RecipeError:
         return False
-    return True
 
 
 def _refuse_strangers(work: Work) -> None:

@@ -10,8 +10,8 @@
     <root>/round=0/_journal/<stage>-00000-<fingerprint>.jsonl   answers of a shard that is not finished yet
 
 Progress is what lies on disk: a record that names its inputs and outputs by checksum, and has one of its own, is the only
-proof that a shard is done, and a record made from something else than what is asked for now does not count. A part is on the disk before its record
-is, and the record before the journal goes, so that no power cut and no kill costs an answer.
+proof that a shard is done, and a record made from something else than what is asked for now does not count. A part is on the
+disk before its record is, and the record before the journal goes, so that no power cut and no kill costs an answer.
 """
 
 import os

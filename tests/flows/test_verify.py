@@ -20,7 +20,7 @@ import yaml
 from factory import store
 from factory.ledger.identity import Stage
 from factory.run import RunFolder
-from schemas.manifest import StageRecord
+from schemas.manifest import RunManifest, StageRecord
 from schemas.rows import Cause, Pair, Row
 from schemas.semi_online import RoundOutcome, Story
 from schemas.tables import Table
@@ -294,6 +294,74 @@ def test_run_that_stops_says_why_whatever_else_cannot_be_read(made: Made, prefac
 
     assert ended.code == 2
     assert "max_requests" in ended.error
+
+
+def another(path: Path, one: str, other: str) -> None:
+    text = path.read_text()
+    assert text.count(one) == 1
+    path.write_text(text.replace(one, other))
+
+
+@pytest.fixture
+def manifest(made: Made) -> bytes:
+    return made.folder.manifest_path.read_bytes()
+
+
+def test_verify_of_a_manifest_with_another_identity_finds_that_alone_and_mends_it(
+    made: Made, prefactory: Command, manifest: bytes
+) -> None:
+    another(made.folder.manifest_path, '"rollouts.max_tokens": "400"', '"rollouts.max_tokens": "401"')
+
+    seen = prefactory("verify", made.root, "--json")
+    mended = prefactory("verify", made.root, "--repair")
+
+    (fault,) = json.loads(seen.out)["faults"]
+    assert (fault["kind"], fault["file"]) == ("identity", "manifest.json")
+    assert "rollouts.max_tokens: 401 -> 400" in fault["why"]
+    assert mended.code == 0, mended.out + mended.err
+    assert made.folder.known().identity == RunManifest.model_validate_json(manifest).identity
+    assert not list(made.folder.root.glob("aside"))
+    assert_equal(tables(made.folder.root), made.rows)
+    assert made.engine.seen == []
+
+
+SAID_WRONG: dict[str, tuple[str, str, str]] = {  # the file, what it says, and what it says then
+    "recipe": ("recipe.yaml", "max_tokens: 400", "max_tokens: 401"),
+    "provenance": ("manifest.json", '"policy": "remote:fake-model"', '"policy": "remote:fake-mode1"'),
+}
+
+
+@pytest.mark.parametrize("case", SAID_WRONG)
+def test_verify_of_an_origin_that_the_records_contradict_is_left_to_a_run_of_the_recipe(
+    made: Made, prefactory: Command, case: str
+) -> None:
+    name, *texts = SAID_WRONG[case]
+    another(made.folder.root / name, *texts)
+
+    refused = prefactory("verify", made.root, "--repair")
+    again = prefactory("run", made.recipe, "--plain")
+    after = prefactory("verify", made.root)
+
+    assert refused.code == 2
+    assert f"{name}: is not what the records were made from" in refused.error
+    assert again.code == 0, again.err
+    assert after.code == 0, after.out
+    assert_equal(tables(made.folder.root), made.rows)
+    assert made.engine.questions == []
+
+
+def test_verify_repair_takes_nothing_out_where_all_of_a_paid_stage_was_made_from_something_else(
+    made: Made, prefactory: Command, manifest: bytes
+) -> None:
+    another(made.folder.recipe_path, "max_tokens: 400", "max_tokens: 401")
+    another(made.folder.manifest_path, '"rollouts.max_tokens": "400"', '"rollouts.max_tokens": "401"')
+
+    ended = prefactory("verify", made.root, "--repair")
+
+    assert ended.code == 2
+    assert "all its rollouts were made from something else" in ended.error
+    assert not list(made.folder.root.glob("aside"))
+    assert_equal(tables(made.folder.root), made.rows)
 
 
 def test_verify_repair_keeps_what_was_paid_for(made: Made, prefactory: Command) -> None:
