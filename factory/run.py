@@ -26,7 +26,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from factory import store
-from factory.files import is_temporary
+from factory.files import is_spilling, is_temporary
 from factory.ledger import lock
 from factory.ledger.journal import Journal
 from factory.ledger.own_folder import refuse_foreign
@@ -186,7 +186,7 @@ class RunFolder:
         inner = (path for pattern in _INNER for path in self.root.glob(pattern))
         for folder in (self.root, *inner):
             for entry in os.scandir(folder) if folder.is_dir() else ():
-                if is_temporary(entry.name):
+                if is_temporary(entry.name) and not is_spilling(entry.name):
                     shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
         for journal in self.root.glob("round=*/_journal/*.jsonl"):
             if (named := _JOURNAL.fullmatch(journal.name)) and self._spent(journal, named[1], int(named[2]), named[3]):

@@ -1,7 +1,7 @@
 """Whether what lies of a round is what was written there, and holds together. Reads everything, changes nothing.
 
-First whether recipe, provenance and identity agree. Then the ledger: each record, what it was made from, and the checksum,
-size, rows and form of each part. Then the rows, by the laws of `factory.ledger.laws`, a few shards in memory at a time. Last what
+First whether recipe, provenance and identity agree. Then the ledger: each record, what it was made from, and each part's
+checksum, size, rows and form. Then the rows, by the laws of `factory.ledger.laws`, a few shards in memory at a time. Last what
 is there once: ids over the whole run, export, catalog, manifest.
 
 The rule that must not break: a shard is looked at only where what it is made from is sound. One fault is one fault, and never

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from factory import store
+from factory.files import spill_of
 from factory.looking.human import human_select
 from factory.looking.lasting import lasting, written_for
 from factory.looking.lineage import LINEAGE_SELECT, policy_tokens_select, prices_select, rounds_select
@@ -235,8 +236,8 @@ def copy(root: Path, sql: str, target: Path, round_: int | None = None) -> int:
     Raises Fixable, StorageError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
-    with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
+    spill = str(spill_of(target.parent))  # what does not fit into memory while it is sorted
+    with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": spill}) as connection:
         _read_from_store(connection, root)
         for statement in views(root, round_):
             connection.execute(statement)
@@ -252,7 +253,7 @@ def _confinement(root: Path) -> Iterable[str]:
     named = {f"{root.resolve()}/", f"{escaped(root.resolve())}/"}  # the views' patterns are checked as they are written
     named |= {f"{url_of(root)}/"} if away(root) else set()
     yield f"SET allowed_directories = [{', '.join(map(literal, sorted(named)))}]"
-    yield f"SET temp_directory = {literal(f'{root.resolve()}/.query')}"  # else the working folder may be read too
+    yield f"SET temp_directory = {literal(str(spill_of(root.resolve())))}"  # else the working folder may be read too
     yield "SET enable_external_access = false"
     yield "SET python_enable_replacements = false"  # a table's name never means a variable of this program
     yield "SET lock_configuration = true"

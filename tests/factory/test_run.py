@@ -14,6 +14,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.files import spill_of
 from factory.ledger.identity import refuse_drift
 from factory.ledger.journal import Journal
 from factory.run import RunFolder
@@ -191,6 +192,19 @@ def test_locked_clears_up_what_a_dead_process_left_and_nothing_else(run: RunFold
     assert run.whole(part)
     journals = {path.name for path in run.root.glob("round=0/_journal/*")}
     assert journals == {"pairs-00000-e.jsonl", "verdicts-00000-f.jsonl"}
+
+
+def test_locked_keeps_what_a_living_process_spills_and_no_other(run: RunFolder) -> None:
+    run.write_manifest(a_manifest())
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as looking:
+        living = [run.root / f".spill-0badcafe-3.{looking.pid}.tmp", spill_of(run.root)]
+        dead = [run.root / f".spill-0badcafe-3.{pid}.tmp" for pid in (2**22 + 1, os.getpid())]
+        for folder in (*living, *dead):
+            folder.mkdir()
+
+        with run.locked():
+            assert [folder.exists() for folder in (*living, *dead)] == [True, True, False, False]
+        looking.communicate(b"\n")
 
 
 def test_locked_keeps_the_journal_of_a_shard_that_may_still_be_asked_about(run: RunFolder) -> None:
