@@ -11,7 +11,8 @@
 
 Progress is what lies on disk: a record that names its inputs and outputs by checksum, and has one of its own, is the only
 proof that a shard is done, and a record made from something else than what is asked for now does not count. A part is on the
-disk before its record is, and the record before the journal goes, so that no power cut and no kill costs an answer.
+disk before its record is, and the record before the journal goes, and a journal is put there about once a second: a kill costs
+no answer, and a power cut those of the last second.
 """
 
 import os

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from factory.files import spill_of
 from factory.ledger.identity import refuse_drift
 from factory.ledger.journal import Journal
+from factory.ledger.syncing import SYNCER
 from factory.run import RunFolder
 from factory.work import versions
 from schemas.chat import Completion, TokenAlternative
@@ -329,6 +330,7 @@ def test_part_record_and_journal_reach_the_disk_in_this_order(run: RunFolder, mo
     """Each is synced, and so is the folder that names it, before the next step: a power cut between two costs nothing."""
     run.journal("pairs", 0, "f" * 64).append(Completion("r", "x", "stop"))
     steps: list[str] = []
+    SYNCER.now()
     sync, replace, unlink = os.fsync, Path.replace, Path.unlink
 
     def synced(handle: int) -> None:
