@@ -217,7 +217,7 @@ def sound_files(scratch: Path) -> dict[str, list[bytes]]:
         "answers": [_lines(answers), gzip.compress(_lines(answers)), _parquet(answers)],
         "parquet": [_parquet([{"prompt": "a", "answer": None}] * 9), _parquet(rows[1:])],
         "saved": _saved(scratch),
-        "records": [record.model_dump_json().encode(), manifest.model_dump_json().encode()],
+        "records": [record.sealed().encode(), manifest.model_dump_json().encode()],
         "parts": [(scratch / "part.parquet").read_bytes()],
         "replies": [json.dumps(reply).encode(), json.dumps({"data": [{"probs": [0.5]}]}).encode()],
         "gold": [_lines([gold]), _lines([{"instruction": "p", "chosen": "a", "rejected": "b"}])],

@@ -1,7 +1,7 @@
 """What a kill costs: runs that are killed again and again (SIGKILL, at random points) until they are done.
 
     python -m benchmarks.kills                 at least 100 kills over at least 20 runs, plain and with Prefect
-    python -m benchmarks.kills --quick         a few, in under a minute
+    python -m benchmarks.kills --quick         a few, plain alone (Prefect takes its time to start), in under a minute
     python -m benchmarks.kills --real 1        and so many runs of the shipped model, with a vLLM of their own (`real_kills`)
 
 The points are drawn with a seed (--seed): at something that happens to a file of the run folder, or at an answer that goes into

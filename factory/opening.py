@@ -124,7 +124,7 @@ def open_run(
         refuse_drift(run.root, drift(before.identity, identity, redone or _not_begun(run)))
     if not _stands(recipe, run.recipe_path):
         write_recipe(recipe, run.recipe_path)
-    if before is None or before.identity != identity:
+    if before is None or (before.identity, before.provenance) != (identity, made_from):
         run.write_manifest(_manifest(recipe, identity, made_from, before))
     elif before.prices != prices_of(recipe):
         run.write_manifest(before.model_copy(update={"prices": prices_of(recipe)}))

@@ -9,9 +9,10 @@
     <root>/round=0/_records/<stage>-00000.json      written last: where there is none, the part does not count
     <root>/round=0/_journal/<stage>-00000-<fingerprint>.jsonl   answers of a shard that is not finished yet
 
-Progress is what lies on disk: a record that names its inputs and outputs by checksum is the only proof that a shard is
-done, and a record made from something else than what is asked for now does not count. A part is on the disk before its record
-is, and the record before the journal goes, so that no power cut and no kill costs an answer.
+Progress is what lies on disk: a record that names its inputs and outputs by checksum, and has one of its own, is the only
+proof that a shard is done, and a record made from something else than what is asked for now does not count. A part is on the
+disk before its record is, and the record before the journal goes, and a journal is put there about once a second: a kill costs
+no answer, and a power cut those of the last second.
 """
 
 import os
@@ -26,7 +27,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from factory import store
-from factory.files import is_temporary
+from factory.files import is_spilling, is_temporary
 from factory.ledger import lock
 from factory.ledger.journal import Journal
 from factory.ledger.own_folder import refuse_foreign
@@ -194,7 +195,7 @@ class RunFolder:
         inner = (path for pattern in _INNER for path in self.root.glob(pattern))
         for folder in (self.root, *inner):
             for entry in os.scandir(folder) if folder.is_dir() else ():
-                if is_temporary(entry.name):
+                if is_temporary(entry.name) and not is_spilling(entry.name):
                     shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
         for journal in self.root.glob("round=*/_journal/*.jsonl"):
             if (named := _JOURNAL.fullmatch(journal.name)) and self._spent(journal, named[1], int(named[2]), named[3]):
@@ -208,10 +209,17 @@ class RunFolder:
             return False
         return record is not None and record.closed and record.fingerprint.startswith(made_from)
 
-    def write_part(self, table: Table, shard: int, rows: Sequence[Row]) -> PartFile:
+    def write_part(self, table: Table, shard: int, rows: Sequence[Row], made_from: str | None = None) -> PartFile:
         path = self.part_path(table, shard)
-        written = store.write_part(path, table, rows)
+        written = store.write_part(path, table, rows, made_from)
         return PartFile(path=self._named(path), sha256=written.sha256, rows=written.rows, size=written.size)
+
+    def made_from(self, table: Table, shard: int) -> str | None:
+        """What a part says that it was made from; None where it says nothing, or cannot be read."""
+        try:
+            return store.made_from(self.part_path(table, shard))
+        except SchemaError:
+            return None
 
     def file(self, path: Path, rows: int) -> PartFile:
         """A file of this run as the records name it."""
@@ -233,7 +241,7 @@ class RunFolder:
 
     def write_record(self, record: StageRecord) -> None:
         """What makes a shard count. Its parts are on the disk; now its journals may go."""
-        store.write_text(self.record_path(record.stage, record.shard), record.model_dump_json(indent=1))
+        store.write_text(self.record_path(record.stage, record.shard), record.sealed())
         own = f"{record.stage}-{record.shard:05d}-"
         for entry in os.scandir(self._journals) if self._journals.is_dir() else ():
             if entry.name.startswith(own):
@@ -243,10 +251,10 @@ class RunFolder:
         """The record of a finished shard, or None. Raises SchemaError where it is not readable as one."""
         path = self.record_path(stage, shard)
         try:
-            record = StageRecord.model_validate_json(path.read_bytes())
+            record = StageRecord.unsealed(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (ValidationError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise SchemaError(f"{path}: not a record; its shard counts as not done, and is done again") from error
         if (record.stage, record.shard) != (stage, shard):
             raise SchemaError(f"{path}: the record of {record.stage} {record.shard}; its shard is done again")

@@ -13,12 +13,12 @@ from dataclasses import asdict
 from factory import store
 from factory.client.asking import Desk, attempt_notes
 from factory.judging.canaries import least_lot
-from factory.judging.candidates import candidates
 from factory.judging.hearing import (
     Case,
     Court,
     Seat,
     all_verdicts,
+    answer_counts,
     by_prompt,
     cases,
     hear,
@@ -29,14 +29,14 @@ from factory.judging.hearing import (
 )
 from factory.judging.verifying import Check, CheckPool
 from factory.ledger.identity import Stage
-from factory.ledger.salvage import salvage_rollouts
+from factory.ledger.salvage import salvaged
 from factory.prompts import Collected
 from factory.rollouts import Policy, plan, roll_out
 from factory.work import Work, now
 from schemas.chat import Completion
 from schemas.errors import SchemaError
 from schemas.manifest import StageRecord
-from schemas.rows import Canary, Loop, Prompt, Reasked, Verdict
+from schemas.rows import Canary, Prompt, Reasked, Verdict
 from schemas.tables import Table
 
 CHECK_SECONDS = 20.0  # of CPU, for one verifier on one answer
@@ -94,21 +94,22 @@ def _batches(prompts: Sequence[Prompt], size: int) -> list[Sequence[Prompt]]:
     return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 
 
+def _done(work: Work, stage: Stage, shard: int) -> StageRecord | None:
+    return work.finished(stage, shard) or salvaged(work, stage, shard)
+
+
 async def write_rollouts(work: Work, shard: int, policy: Policy, free: Free = _nothing) -> StageRecord:
     """`free` is called when the last request is on its way, here and wherever it is given."""
-    if record := work.finished(Stage.ROLLOUTS, shard):
+    if record := _done(work, Stage.ROLLOUTS, shard):
         return record
     began = now()
     desk = desk_of(work, Stage.ROLLOUTS, shard, free=free)
-    if work.unreadable(Stage.ROLLOUTS, shard):
-        salvage_rollouts(work, shard, desk.journal)
     recipe = work.recipe
     prompts = work.run.read_rows(Prompt, shard)
     planned = [one for prompt in prompts for one in plan(prompt, recipe.rollouts, recipe.seed, work.run.round)]
     rows = await roll_out(planned, policy, desk)
-    part = work.run.write_part(Table.ROLLOUTS, shard, list(rows))
-    judged = sum(len(candidates(case.rollouts).judged) for case in cases(prompts, rows))
-    notes: dict[str, float] = {"hard_loops": sum(row.loop is Loop.HARD for row in rows), "to_judge": judged}
+    part = work.write_part(Stage.ROLLOUTS, Table.ROLLOUTS, shard, list(rows))
+    notes = answer_counts(cases(prompts, rows))
     notes |= desk.attempts(one.rollout_id for one in planned) | policy_tokens(desk.journal.kept.values())
     return work.close(Stage.ROLLOUTS, shard, began, [part], requests=desk.sent, notes=notes)
 
@@ -120,9 +121,10 @@ async def hear_judges(
 
     A cascade wants `checks`: whom it still asks about depends on what the verifiers say.
     """
-    if work.finished(Stage.VERDICTS, shard):  # its rollouts were made again, and came out the same
-        return 0
     foreseen = int(work.record(Stage.ROLLOUTS, shard).notes["to_judge"]) * len(seats)
+    if _done(work, Stage.VERDICTS, shard):  # its rollouts were made again, and came out the same
+        work.progress.expect(Stage.VERDICTS, -foreseen)
+        return 0
     desk = desk_of(work, Stage.VERDICTS, shard, foreseen, free)
     with _vain_counted(work, shard, desk):
         await hear(await _cases(work, shard, checks), seats, court, desk)
@@ -188,9 +190,9 @@ async def write_verdicts(work: Work, shard: int, court: Court, checkers: CheckPo
     canaries: list[Canary] = [row for rows, _ in watched for row in rows]
     reasked: list[Reasked] = [row for _, rows in watched for row in rows]
     outputs = [
-        work.run.write_part(Table.VERDICTS, shard, verdicts),
-        work.run.write_part(Table.CANARIES, shard, canaries),
-        work.run.write_part(Table.REASKED, shard, reasked),
+        work.write_part(Stage.VERDICTS, Table.VERDICTS, shard, verdicts),
+        work.write_part(Stage.VERDICTS, Table.CANARIES, shard, canaries),
+        work.write_part(Stage.VERDICTS, Table.REASKED, shard, reasked),
     ]
     met = Counter(kind for reply in kept.values() for kind in reply.faults)
     met.update(work.vain.get((Stage.VERDICTS, shard), ()))

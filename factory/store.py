@@ -50,6 +50,7 @@ _ADAPTERS: Mapping[Table, TypeAdapter[Any]] = {
     table: TypeAdapter(list[row_type])  # type: ignore[valid-type]  # a type made from a value, as pydantic wants it
     for table, row_type in ROW_TYPES.items()
 }
+_MADE_FROM = b"made_from"  # in a part's footer
 R = TypeVar("R", Prompt, Rollout, Verdict, Canary, Reasked, Scorecard, Confirmation, Pair, Dropped, TrustFigure)
 
 
@@ -101,8 +102,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_part(path: Path, table: Table, rows: Sequence[Row]) -> Written:
-    """One part of `table`. Raises StorageError where it cannot be written, SchemaError where a row does not fit."""
+def write_part(path: Path, table: Table, rows: Sequence[Row], made_from: str | None = None) -> Written:
+    """One part of `table`; `made_from`: the fingerprint of what it was made from, which it then says itself.
+
+    Raises StorageError where it cannot be written, SchemaError where a row does not fit.
+    """
     schema = SCHEMAS[table]
     try:
         arrow = pa.Table.from_pylist([_plain(row) for row in rows], schema=schema)
@@ -112,6 +116,8 @@ def write_part(path: Path, table: Table, rows: Sequence[Row]) -> Written:
     for column in schema:
         if not column.nullable and arrow[column.name].null_count:
             raise SchemaError(f"{path}: a row does not fit the table `{table}`: {column.name} is NULL")
+    if made_from is not None:
+        arrow = arrow.replace_schema_metadata({_MADE_FROM: made_from.encode()})
     with writing(path) as temporary:
         pq.write_table(arrow, temporary, compression="zstd", write_page_checksum=True)
         return Written(sha256_of(temporary), len(rows), temporary.stat().st_size)
@@ -160,6 +166,15 @@ def rows_of(path: Path) -> int:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
         raise SchemaError(f"{path}: not a readable Parquet part: {error}") from error
+
+
+def made_from(path: Path) -> str | None:
+    """What a part says that it was made from. Raises SchemaError where it is not readable."""
+    try:
+        said = pq.read_schema(path).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(f"{path}: not a readable Parquet part: {error}") from error
+    return said[_MADE_FROM].decode() if said and _MADE_FROM in said else None
 
 
 def has_form_of(path: Path, table: Table) -> bool:

@@ -7,7 +7,7 @@ one of these at work.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +23,8 @@ from schemas.errors import Fixable, SchemaError
 from schemas.manifest import PartFile, StageRecord
 from schemas.marks import MarksUse
 from schemas.recipe import Recipe
-from schemas.rows import Prompt, Rollout
+from schemas.rows import Prompt, Rollout, Row
+from schemas.tables import Table
 
 VERSIONED = ("prefactory", "pyarrow", "duckdb")
 MARKS = "marks"  # note of an export's record: what it made of people's marks, and the digest of these
@@ -138,7 +139,7 @@ class Work:
         """Whether every stage is finished, and the exports are of these pairs and this split."""
         return (
             len(self.shards()) > 0
-            and not self.pending(Stage.PAIRS)
+            and not any(self.pending(stage) for stage in (Stage.ROLLOUTS, Stage.VERDICTS, Stage.PAIRS))
             and self.exported().issuperset(self.recipe.export.formats)
         )
 
@@ -181,6 +182,10 @@ class Work:
                 f"{journal.path}: {journal.unreadable} lines cannot be read; their requests are sent again"
             )
         return journal
+
+    def write_part(self, stage: Stage, table: Table, shard: int, rows: Sequence[Row]) -> PartFile:
+        """A part that says what it was made from, so that it still counts where its record is lost."""
+        return self.run.write_part(table, shard, rows, self.fingerprint(stage, shard))
 
     def close(self, stage: Stage, shard: int, began: datetime, outputs: list[PartFile], **more: object) -> StageRecord:
         """Write the record that makes a shard count. `more`: requests and notes."""

@@ -14,7 +14,7 @@ from factory.engine import Engine
 from factory.judging import deciding
 from factory.judging.hearing import Court, Seat
 from factory.judging.verifying import CheckPool
-from factory.ledger.identity import Stage
+from factory.ledger.identity import Stage, model_field
 from factory.opening import Opened
 from factory.rollouts import Policy, slots
 from factory.serving.engines import EngineRoom
@@ -22,7 +22,7 @@ from factory.shards import Free
 from factory.work import Work
 from flows.errands import Errand, Kind
 from flows.plain import Step
-from schemas.recipe import JudgeRef, ModelRef, Recipe
+from schemas.recipe import POLICY, JudgeRef, ModelRef, Recipe
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Hands:
     async def _answer(self, errand: Errand, shard: int, free: Free) -> None:
         """Once the answers are there, it is known how many of them are judged."""
         new = self.work.finished(Stage.ROLLOUTS, shard) is None
-        digest = str(json.loads(self.work.identity["models.policy"]))
+        digest = str(json.loads(self.work.identity[model_field(POLICY)]))
         policy = Policy(await self.engine(self.recipe.policy), self.recipe.policy.model, digest)
         record = await shards.write_rollouts(self.work, shard, policy, free)
         if new and errand.seats:

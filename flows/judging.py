@@ -60,15 +60,18 @@ class Judging:
             if (model := model_of(seat, self.hands.recipe)).urls:
                 await self.hands.engine(model)
 
-    async def beside_rollouts(self) -> list[Step]:
-        """What follows on a shard's rollouts while those of other shards still come; nothing where that cannot be."""
+    async def beside_rollouts(self, todo: Sequence[int]) -> list[Step]:
+        """What follows on a shard's rollouts while those of other shards still come; nothing where that cannot be.
+
+        `todo`: the shards that it will follow on.
+        """
         self.beside = beside_policy(self.hands.recipe)
         if not self.beside:
             return []
         names = tuple(one.seat for panel in self.beside for one in panel)
         with self.phases.timed("judge server"):
             await self.open_seats(names)
-        self._begin(self.hands.work.pending(Stage.VERDICTS))
+        self._begin(todo)
         whole = len(names) == len(self.hands.recipe.jury.judges)
         hear, close = self._errand(Kind.HEAR, names), self._errand(Kind.CLOSE, names)
         return [self.hands.step(hear), *([self.hands.step(close)] if whole else [])]

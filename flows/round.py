@@ -4,6 +4,7 @@ No state lives here. Each step looks at the run folder for what is still to be d
 done, or half done by somebody else, is gone through in the same way.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from factory import shards
@@ -15,6 +16,7 @@ from factory.judging.trust import write_trust
 from factory.keys import key_names
 from factory.ledger.identity import Stage
 from factory.ledger.rounds import taken
+from factory.ledger.salvage import salvage
 from factory.looking import queries
 from factory.looking.figures import tally
 from factory.opening import Opened, cache_folder
@@ -28,7 +30,7 @@ from flows.judging import Judging, Runner, panels
 from flows.phases import Phases
 from flows.plain import Step
 from judges.registry import find_verifier
-from schemas.errors import UsedUp
+from schemas.errors import Fixable, UsedUp
 from schemas.manifest import RunManifest
 
 
@@ -47,10 +49,26 @@ class Round:
 
     async def go(self, last: Stage) -> RunManifest:
         """Every stage up to and including `last`. Raises Fixable, Transient or Halted; what is finished stays."""
-        judged = last not in (Stage.PROMPTS, Stage.ROLLOUTS)
         queries.keep_catalog(self.hands.work.run.catalog_path, self.hands.work.run.root)  # for whoever looks on
         try:
+            await self._up_to(last)
+        except BaseException:
+            with suppress(Fixable):  # of tables that cannot be read: why it stopped is what is to be said
+                self._roll_up()
+            raise
+        manifest = self._roll_up()
+        if last is Stage.EXPORT:
+            self._export(manifest)
+            manifest = self._roll_up()
+        return manifest
+
+    async def _up_to(self, last: Stage) -> None:
+        """All that may ask an engine, and the pairs."""
+        judged = last not in (Stage.PROMPTS, Stage.ROLLOUTS)
+        try:
             await self._prompts()
+            if last is not Stage.PROMPTS:
+                salvage(self.hands.work)
             if judged and self.hands.work.pending(Stage.VERDICTS):
                 await self.judging.reach()
             if last is not Stage.PROMPTS:
@@ -63,11 +81,6 @@ class Round:
                 await self._pairs()
         finally:
             await self.hands.room.stop_local()
-            manifest = self._roll_up()
-        if last is Stage.EXPORT:
-            self._export(manifest)
-            manifest = self._roll_up()
-        return manifest
 
     async def _prompts(self) -> None:
         with self.phases.timed("prompts"):
@@ -102,11 +115,11 @@ class Round:
         for engine in reached:
             refuse_what_is_ignored(self.hands.recipe.rollouts, engine)
         self.hands.work.progress.begin(Stage.ROLLOUTS, sum(planned(self.hands.work, shard) for shard in pending))
-        more = await self.judging.beside_rollouts() if judged else []
+        todo = sorted({*pending, *self.hands.work.pending(Stage.VERDICTS)}) if judged else pending
+        more = await self.judging.beside_rollouts(todo) if judged else []
         answer = Errand(Kind.ANSWER, self.hands.recipe.jury.seats if more else ())
-        todo = self.hands.work.pending(Stage.VERDICTS) if more else pending
         with self.phases.timed(f"{Stage.ROLLOUTS} with {HEARINGS}" if more else Stage.ROLLOUTS):
-            await self.runner.each([self.hands.step(answer), *more], todo)
+            await self.runner.each([self.hands.step(answer), *more], todo if more else pending)
 
     async def _pairs(self) -> None:
         with self.phases.timed("pairing"):

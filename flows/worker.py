@@ -21,7 +21,7 @@ from factory.client.spending import Spending
 from factory.judging.deciding import Bench
 from factory.judging.verifying import CheckPool
 from factory.keys import key_names
-from factory.ledger.identity import Stage
+from factory.ledger.identity import Stage, model_field
 from factory.ledger.lock import at_work
 from factory.opening import Opened, cache_folder
 from factory.run import RunFolder
@@ -164,7 +164,7 @@ class Worker:
                     "give every node the same environment"
                 )
         for role, ref in self._unseen.items():
-            here, there = digest_of(ref, cache_folder(), self.told), json.loads(self.brief.identity[f"models.{role}"])
+            here, there = digest_of(ref, cache_folder(), self.told), json.loads(self.brief.identity[model_field(role)])
             if here != there:
                 raise Fixable(
                     f"machine.cluster: {role} {ref.model}: a worker has weights {here[:16]}, the run was begun with "

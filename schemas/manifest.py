@@ -16,6 +16,7 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+UNCOUNTED = "uncounted"  # note of a record that was written anew over its parts: what they cost is not known
 UNASKED = "unasked"  # note of a record: so many of its questions could not be asked then, and still may be
 
 
@@ -51,6 +52,18 @@ class StageRecord(Document):
         found = self.model_dump_json(include={"stage", "shard", "fingerprint", "outputs", "notes"})
         return hashlib.sha256(found.encode()).hexdigest()
 
+    def sealed(self) -> str:
+        """As it lies in the folder: JSON whose last field is a checksum of all before it."""
+        return _sealed(self.model_dump_json(indent=1).removesuffix("\n}"))
+
+    @classmethod
+    def unsealed(cls, raw: bytes) -> "StageRecord":
+        """Raises ValueError where it is not, byte for byte, what was written."""
+        content = raw.decode().rpartition(_SEAL)[0]
+        if raw.decode() != _sealed(content):
+            raise ValueError("not what was written")
+        return cls.model_validate_json(f"{content}\n}}")
+
     @property
     def closed(self) -> bool:
         """Nothing of the shard is left to be asked."""
@@ -62,6 +75,13 @@ class StageRecord(Document):
             if f"/{table.value}/" in f"/{part.path}":
                 return part
         raise KeyError(table)
+
+
+_SEAL = ',\n "checksum": "'
+
+
+def _sealed(content: str) -> str:
+    return f'{content}{_SEAL}{hashlib.sha256(content.encode()).hexdigest()}"\n}}'
 
 
 class Spent(Document):
@@ -106,7 +126,7 @@ class Live(Document):
 class Provenance(Document):
     """What decides the data, beside the recipe itself."""
 
-    models: dict[str, str]  # model name -> digest of the weights
+    models: dict[str, str]  # role (`policy`, or a seat that has a model of its own) -> digest of the weights
     rubrics: dict[str, str]  # judge name -> digest of its rubric and question
     sources: dict[str, str]  # source name -> digest of its content
     detector: str

@@ -21,6 +21,7 @@ from schemas.semi_online import SemiOnline
 from schemas.train import Train
 
 Aggregation = Literal["scaled", "mean", "median", "borda", "copeland", "bradley_terry", "gold_log_odds"]
+POLICY = "policy"  # the role of the model that answers; each judge's is the name of its seat
 SeatName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 STORE_URL = (
     r"^(s3|gs)://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._=+@~-]+)*/?$"  # no sign that stores or globs read otherwise
@@ -186,6 +187,8 @@ class Jury(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"named twice: {', '.join(twice)}")
+        if POLICY in self.seats:
+            raise ValueError(f"{POLICY} is the role of the model that answers; give that judge another `name`")
         if self.quorum is not None and self.quorum > len(self.judges):
             raise ValueError(f"quorum {self.quorum} can never be met by {len(self.judges)} judges")
         if self.cascade is not None and self.cascade.first >= len(self.judges):

@@ -21,7 +21,7 @@ from factory.jury import listened_to, needs_requeue
 from judges.base import Judge, Question, no_score
 from schemas.chat import Completion, Request
 from schemas.recipe import Jury, Pairing
-from schemas.rows import Canary, Confirmation, Prompt, Reasked, Rollout, Verdict, VerdictStatus
+from schemas.rows import Canary, Confirmation, Loop, Prompt, Reasked, Rollout, Verdict, VerdictStatus
 
 R = TypeVar("R", Rollout, Verdict, Confirmation)
 AGAIN = ":again"  # ends the id of the one request that is asked a second time
@@ -90,6 +90,14 @@ def cases(prompts: Sequence[Prompt], rollouts: Sequence[Rollout], checks: Sequen
     return tuple(
         Case(prompt, tuple(answers[prompt.prompt_id]), checked.get(prompt.prompt_id, ())) for prompt in prompts
     )
+
+
+def answer_counts(answered: Sequence[Case]) -> dict[str, float]:
+    """Notes of the record of rollouts."""
+    return {
+        "hard_loops": sum(one.loop is Loop.HARD for case in answered for one in case.rollouts),
+        "to_judge": sum(len(case.judged) for case in answered),
+    }
 
 
 def by_prompt(rows: Iterable[R]) -> dict[str, tuple[R, ...]]:

@@ -35,7 +35,7 @@ from factory.shards import COST
 from factory.wilson import wilson
 from factory.work import Work, now
 from judges.injections import looks_injected
-from schemas.manifest import StageRecord
+from schemas.manifest import UNCOUNTED, StageRecord
 from schemas.recipe import Jury
 from schemas.rows import Canary, Reasked, TrustFigure, Verdict, VerdictStatus
 from schemas.tables import Table
@@ -187,7 +187,9 @@ def _ends(score: Mapping[str, float]) -> tuple[str, str]:
 
 
 def cost_rows(records: Sequence[StageRecord]) -> list[TrustFigure]:
-    """What each judge cost over the run. Tokens and seconds only where the server said them."""
+    """What each judge cost over the run, if it is known. Tokens and seconds only where the server said them."""
+    if any(UNCOUNTED in record.notes for record in records):
+        return []
     found: dict[tuple[str, str], float] = defaultdict(float)
     for record in records:
         for name, value in record.notes.items():

@@ -7,7 +7,10 @@ from enum import StrEnum
 class Kind(StrEnum):
     """What kind of thing is wrong, and so what mends it."""
 
+    IDENTITY = "identity"  # the manifest's: it does not follow from recipe and provenance
+    RECIPE = "recipe"  # or provenance: the records were made from another
     RECORD = "record"  # the record alone; the parts may be sound
+    ORIGIN = "origin"  # the record, and the parts with it: made from something else than what lies there
     PART = "part"  # a part is not what its record says
     ROWS = "rows"  # the rows break a law
     STRANGER = "stranger"  # a file that no record knows, and that the views count
@@ -18,7 +21,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong, and the shard of a stage that must be redone for it."""
+    """One thing that is wrong, and the shard of a stage that must be redone for it; -1: none of them."""
 
     kind: Kind
     stage: str

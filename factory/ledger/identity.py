@@ -16,7 +16,7 @@ from factory.loops import DETECTOR_VERSION
 from factory.recipes.recipe_file import changed_fields, identity
 from schemas.errors import DriftError
 from schemas.manifest import PartFile, Provenance
-from schemas.recipe import Recipe
+from schemas.recipe import POLICY, Recipe
 
 SHOWN = 4  # changed fields that an error names
 
@@ -40,8 +40,8 @@ MARKS = "marks"  # the digest of what people say of the pairs, where the recipe 
 # The fields that decide a stage, beyond those of the stages before it. A change of the others leaves its rows valid.
 _OWN = {
     Stage.PROMPTS: ("seed", "prompts.", "sources."),
-    Stage.ROLLOUTS: ("policy.", "rollouts.", "models.", "detector"),
-    Stage.VERDICTS: ("jury.judges", "jury.verifiers", "jury.cascade", "jury.trust", "rubrics."),
+    Stage.ROLLOUTS: ("policy.", "rollouts.", "models.policy", "detector"),
+    Stage.VERDICTS: ("jury.judges", "jury.verifiers", "jury.cascade", "jury.trust", "models.judges.", "rubrics."),
     Stage.SPREADS: (),
     Stage.BALANCE: ("jury.", "pairing.", "weights", MARKS),
     Stage.CONFIRMATIONS: (),
@@ -59,11 +59,8 @@ _ALL = {
 def full_identity(recipe: Recipe, provenance: Provenance) -> dict[str, str]:
     """Dotted field -> canonical JSON of its value: the recipe's deciding fields and the digests of what it names."""
     found = dict(identity(recipe))
-    for group, values in (
-        ("models", provenance.models),
-        ("rubrics", provenance.rubrics),
-        ("sources", provenance.sources),
-    ):
+    found |= {model_field(role): json.dumps(digest) for role, digest in provenance.models.items()}
+    for group, values in (("rubrics", provenance.rubrics), ("sources", provenance.sources)):
         found |= {f"{group}.{name}": json.dumps(digest) for name, digest in values.items()}
     found["detector"] = json.dumps(provenance.detector)
     if provenance.weights:
@@ -71,6 +68,11 @@ def full_identity(recipe: Recipe, provenance: Provenance) -> dict[str, str]:
     if provenance.marks:
         found[MARKS] = json.dumps(provenance.marks)
     return found
+
+
+def model_field(role: str) -> str:
+    """Where the digest of the weights stands that answer in a role: the policy's decide rollouts, a judge's its verdicts."""
+    return f"models.{POLICY}" if role == POLICY else f"models.judges.{role}"
 
 
 def provenance(

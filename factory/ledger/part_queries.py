@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from factory.files import temporary_of
+from factory.files import spill_of
 from factory.looking.sql import empty_columns, escaped, literal
 from schemas.errors import SchemaError
 from schemas.tables import SCHEMAS, Table
@@ -26,7 +26,7 @@ def tables_over(root: Path, parts: Mapping[Table, Sequence[Path]]) -> Iterator[A
     """A view for each table, over these parts alone, with a column `shard`. Raises SchemaError where one is unreadable."""
     with duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET temp_directory = {literal(str(temporary_of(root / 'duckdb')))}")
+        connection.execute(f"SET temp_directory = {literal(str(spill_of(root)))}")
         connection.execute("SET preserve_insertion_order = false")
 
         def ask(sql: str) -> Rows:

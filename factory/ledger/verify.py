@@ -1,8 +1,8 @@
 """Whether what lies of a round is what was written there, and holds together. Reads everything, changes nothing.
 
-First the ledger: each record, what it was made from, and the checksum, size, rows and form of each part. Then the rows, by
-the laws of `factory.ledger.laws`, a few shards in memory at a time. Last what is there once: ids over the whole run, export,
-catalog, manifest.
+First whether recipe, provenance and identity agree. Then the ledger: each record, what it was made from, and each part's
+checksum, size, rows and form. Then the rows, by the laws of `factory.ledger.laws`, a few shards in memory at a time. Last what
+is there once: ids over the whole run, export, catalog, manifest.
 
 The rule that must not break: a shard is looked at only where what it is made from is sound. One fault is one fault, and never
 a row of others behind it.
@@ -22,6 +22,7 @@ from factory.ledger.heeded_marks import marks_made_with
 from factory.ledger.identity import Stage
 from factory.ledger.laws import Broken, Law, broken, laws_of
 from factory.ledger.marks import digest_of_marks, standing_marks
+from factory.ledger.origin import wrong_origin
 from factory.ledger.part_queries import Ask, Rows, catalog_counts, tables_over
 from factory.ledger.rounds import taken
 from factory.looking.sql import literal
@@ -32,7 +33,7 @@ from schemas.errors import SchemaError
 from schemas.export import ExportFormat
 from schemas.manifest import PartFile, RunManifest, StageRecord
 from schemas.marks import MarksUse
-from schemas.recipe import Recipe
+from schemas.recipe import POLICY, Recipe
 from schemas.tables import Table
 
 AT_ONCE = 16  # shards whose rows are looked at together
@@ -50,6 +51,8 @@ _ONCE = (Stage.PROMPTS, Stage.SPREADS, Stage.BALANCE, Stage.TRUST, Stage.EXPORT)
 def verify(work: Work, manifest: RunManifest) -> Found:
     """Everything of a round. Raises SchemaError only where not even the number of shards can be known."""
     look = _Look(work, manifest)
+    if wrong := wrong_origin(work, manifest):
+        return Found([replace(wrong, round=work.run.round)])
     look.ledger(Stage.PROMPTS)
     if look.sound[Stage.PROMPTS]:
         for stage in _stages(work.recipe):
@@ -104,7 +107,7 @@ class _Look:
         if wanted is None:
             return  # what it is made from is at fault, and said so
         if record.fingerprint != wanted or record.inputs != self.work.inputs(stage, shard):
-            yield Fault(Kind.RECORD, stage, shard, name, "was made from something else than what lies there now")
+            yield Fault(Kind.ORIGIN, stage, shard, name, "was made from something else than what lies there now")
             return
         if why := self._wrong_outputs(stage, shard, record):
             yield Fault(Kind.RECORD, stage, shard, name, why)
@@ -157,9 +160,7 @@ class _Look:
 
     def laws(self) -> None:
         """The rows of every shard whose parts are sound, as far as each has come."""
-        laws = laws_of(
-            self.work.recipe, self.run.round, self.manifest.provenance.models.get("policy", ""), self._marks()
-        )
+        laws = laws_of(self.work.recipe, self.run.round, self.manifest.provenance.models.get(POLICY, ""), self._marks())
         for batch in _batches(self.work.shards(), AT_ONCE):
             for stage in (Stage.ROLLOUTS, Stage.VERDICTS, Stage.CONFIRMATIONS, Stage.PAIRS):
                 shards = [shard for shard in batch if self._sound_up_to(stage, shard)]
@@ -220,16 +221,12 @@ class _Look:
             "SELECT prompt_id, min(shard), max(shard) FROM prompts GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 9"
         )
         for prompt_id, first, last in twice:
-            file = self._name(self.run.record_path(Stage.PROMPTS, 0))
-            why = f"prompt {prompt_id} is in shard {first} and again in {last}"
-            self.found.faults.append(Fault(Kind.ROWS, Stage.PROMPTS, 0, file, why))
+            self._once_broken(Stage.PROMPTS, f"prompt {prompt_id} is in shard {first} and again in {last}")
         if self.work.recipe.prompts.used_up == "stop":
             before = taken(self.run)
             for (prompt_id,) in ask("SELECT prompt_id FROM prompts ORDER BY 1") if before else ():
                 if prompt_id in before:
-                    file = self._name(self.run.record_path(Stage.PROMPTS, 0))
-                    why = f"prompt {prompt_id} was taken by an earlier round"
-                    self.found.faults.append(Fault(Kind.ROWS, Stage.PROMPTS, 0, file, why))
+                    self._once_broken(Stage.PROMPTS, f"prompt {prompt_id} was taken by an earlier round")
                     break
 
     def _export(self, ask: Ask) -> None:
@@ -248,8 +245,7 @@ class _Look:
                 why = f"`{name}` has {rows} rows, and the tables hold {wanted} for it" + (
                     f", not that of {missing[0][0]}" if missing else ""
                 )
-                file = self._name(self.run.record_path(Stage.EXPORT, 0))
-                self.found.faults.append(Fault(Kind.ROWS, Stage.EXPORT, 0, file, why))
+                self._once_broken(Stage.EXPORT, why)
 
     def _missing(self, ask: Ask, name: ExportFormat, files: Sequence[Path]) -> Rows:
         """A pair whose prompt is not in the dataset; asked where nothing may be left out."""
@@ -289,6 +285,10 @@ class _Look:
                 for part in self.work.record(stage, shard).outputs:
                     counts[Table(Path(part.path).parent.name)] += part.rows
         return Counter({table: counts[table] for table in Table})
+
+    def _once_broken(self, stage: Stage, why: str) -> None:
+        file = self._name(self.run.record_path(stage, 0))
+        self.found.faults.append(Fault(Kind.ROWS, stage, 0, file, why))
 
     def _rolled(self, file: str, why: str) -> None:
         self.found.faults.append(Fault(Kind.ROLL_UP, Stage.EXPORT, 0, file, why))

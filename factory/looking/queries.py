@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from factory import store
+from factory.files import spill_of
 from factory.looking.human import human_select
 from factory.looking.lasting import lasting, written_for
 from factory.looking.lineage import LINEAGE_SELECT, policy_tokens_select, prices_select, rounds_select
@@ -33,6 +34,7 @@ BATCH = 10_000  # rows in memory where an answer goes into a file
 SORTING = "2GB"  # of memory that an export may take, whatever its size
 _COPIED_AS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".jsonl": "FORMAT json"}
 _READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_PART = re.compile(r"/part-\d+\.parquet")
 _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -156,7 +158,7 @@ def session(root: Path, round_: int | None = None) -> Iterator[Callable[[str], A
 
 @contextmanager
 def _tables(root: Path, round_: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection, _explained():
+    with _mendable(root), duckdb.connect() as connection, _explained():
         _read_from_store(connection, root)
         for statement in (*views(root, round_), *_confinement(root)):
             connection.execute(statement)
@@ -178,6 +180,17 @@ def _explained() -> Iterator[None]:
         raise Fixable(f"query: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise Fixable("query: nested too deeply; write it flatter") from None
+
+
+@contextmanager
+def _mendable(root: Path) -> Iterator[None]:
+    """Where a part cannot be read, what mends it is said too. Raises Fixable."""
+    try:
+        yield
+    except Fixable as error:
+        if not _PART.search(str(error)):
+            raise
+        raise Fixable(f"{error}; `prefactory verify {root} --repair` takes out what is damaged") from error
 
 
 def _asked(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> Answer:
@@ -223,8 +236,8 @@ def copy(root: Path, sql: str, target: Path, round_: int | None = None) -> int:
     Raises Fixable, StorageError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    spill = target.with_name(f".{target.name}.spill")  # what does not fit into memory while it is sorted
-    with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": str(spill)}) as connection:
+    spill = str(spill_of(target.parent))  # what does not fit into memory while it is sorted
+    with duckdb.connect(config={"memory_limit": SORTING, "temp_directory": spill}) as connection:
         _read_from_store(connection, root)
         for statement in views(root, round_):
             connection.execute(statement)
@@ -240,7 +253,7 @@ def _confinement(root: Path) -> Iterable[str]:
     named = {f"{root.resolve()}/", f"{escaped(root.resolve())}/"}  # the views' patterns are checked as they are written
     named |= {f"{url_of(root)}/"} if away(root) else set()
     yield f"SET allowed_directories = [{', '.join(map(literal, sorted(named)))}]"
-    yield f"SET temp_directory = {literal(f'{root.resolve()}/.query')}"  # else the working folder may be read too
+    yield f"SET temp_directory = {literal(str(spill_of(root.resolve())))}"  # else the working folder may be read too
     yield "SET enable_external_access = false"
     yield "SET python_enable_replacements = false"  # a table's name never means a variable of this program
     yield "SET lock_configuration = true"

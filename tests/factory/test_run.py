@@ -14,8 +14,10 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.files import spill_of
 from factory.ledger.identity import refuse_drift
 from factory.ledger.journal import Journal
+from factory.ledger.syncing import SYNCER
 from factory.run import RunFolder
 from factory.work import versions
 from schemas.chat import Completion, TokenAlternative
@@ -193,6 +195,19 @@ def test_locked_clears_up_what_a_dead_process_left_and_nothing_else(run: RunFold
     assert journals == {"pairs-00000-e.jsonl", "verdicts-00000-f.jsonl"}
 
 
+def test_locked_keeps_what_a_living_process_spills_and_no_other(run: RunFolder) -> None:
+    run.write_manifest(a_manifest())
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as looking:
+        living = [run.root / f".spill-0badcafe-3.{looking.pid}.tmp", spill_of(run.root)]
+        dead = [run.root / f".spill-0badcafe-3.{pid}.tmp" for pid in (2**22 + 1, os.getpid())]
+        for folder in (*living, *dead):
+            folder.mkdir()
+
+        with run.locked():
+            assert [folder.exists() for folder in (*living, *dead)] == [True, True, False, False]
+        looking.communicate(b"\n")
+
+
 def test_locked_keeps_the_journal_of_a_shard_that_may_still_be_asked_about(run: RunFolder) -> None:
     run.write_manifest(a_manifest())
     record = a_record([])
@@ -271,6 +286,18 @@ def test_record_that_is_none_is_refused_with_the_mend(run: RunFolder, content: s
         run.record("pairs", 0)
 
 
+def test_record_with_any_other_byte_is_none(run: RunFolder) -> None:
+    run.write_record(a_record([run.write_part(Table.DROPPED, 0, [])]))
+    path = run.record_path("pairs", 0)
+    whole = path.read_bytes()
+    assert run.record("pairs", 0) is not None
+
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(SchemaError, match="not a record"):
+            run.record("pairs", 0)
+
+
 def test_record_file_changes_with_what_was_found_and_not_with_the_time(run: RunFolder) -> None:
     one, again, other = a_record([], "f"), a_record([], "f"), a_record([], "g")
 
@@ -303,6 +330,7 @@ def test_part_record_and_journal_reach_the_disk_in_this_order(run: RunFolder, mo
     """Each is synced, and so is the folder that names it, before the next step: a power cut between two costs nothing."""
     run.journal("pairs", 0, "f" * 64).append(Completion("r", "x", "stop"))
     steps: list[str] = []
+    SYNCER.now()
     sync, replace, unlink = os.fsync, Path.replace, Path.unlink
 
     def synced(handle: int) -> None:

@@ -50,6 +50,16 @@ def test_part_rows_come_back_equal(
     assert pq.read_schema(path).equals(SCHEMAS[table])
 
 
+def test_part_says_what_it_was_made_from_and_is_else_the_same(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    store.write_part(one, Table.DROPPED, [DROPPED], "a fingerprint")
+    store.write_part(other, Table.DROPPED, [DROPPED])
+
+    assert (store.made_from(one), store.made_from(other)) == ("a fingerprint", None)
+    assert store.read_part(one, Dropped) == store.read_part(other, Dropped)
+    assert store.has_form_of(one, Table.DROPPED)
+
+
 def test_part_columns_that_are_not_wanted_are_none(tmp_path: Path) -> None:
     path = tmp_path / "part-00000.parquet"
     rows = [replace(DROPPED, prompt_id=name, detail=f"why {name}") for name in "ab"]

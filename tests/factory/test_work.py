@@ -6,13 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from factory.ledger.identity import Stage
-from factory.ledger.salvage import completion_of
 from factory.recipes.recipe_file import identity, read_recipe, stored_recipe
-from factory.rollouts import split_reasoning
 from factory.run import RunFolder, run_folder
 from factory.work import Work
 from schemas.chat import Completion
@@ -129,19 +125,6 @@ def test_journal_with_lines_that_cannot_be_read_says_so(tmp_path: Path, recipe: 
 
     assert set(work.journal(Stage.ROLLOUTS, 0).kept) == {"r"}
     assert "1 lines cannot be read" in said.lines[0]
-
-
-@given(text=st.sampled_from(["a", "<think>b</think>c", "<think></think>x", "<think>b</think>\n\nc", "<think>cut", ""]))
-def test_completion_of_a_row_makes_the_row_again(text: str) -> None:
-    reasoning, rest = split_reasoning(text)
-    row = replace(a_rollout(text=rest), reasoning=reasoning, token_ids=(1, 2))
-
-    answer = completion_of(row)
-
-    assert answer is not None
-    parts = (f"<think>{answer.reasoning}</think>", answer.text) if answer.reasoning else split_reasoning(answer.text)
-    assert parts == (reasoning, rest)
-    assert (answer.request_id, answer.token_ids) == (row.rollout_id, (1, 2))
 
 
 # Whole runs

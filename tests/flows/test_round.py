@@ -470,3 +470,24 @@ def test_pair_of_an_unfinished_run_is_refused_and_changes_nothing(
 
     assert ended.code == 2
     make(write_recipe())  # else it is refused as another recipe's run
+
+
+def with_another_judge(url: str) -> dict[str, object]:
+    seats = [{"judge": judge} for judge in ("helpfulness", "correctness")]
+    return {"jury.judges": [*seats, {"judge": "clarity", "model": {"model": "judge-model", "urls": [url]}}]}
+
+
+def test_judge_may_have_another_model_until_there_are_verdicts(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine
+) -> None:
+    with FakeEngine(model="judge-model") as other:
+        path, changes = write_recipe(), with_another_judge(other.url)
+        make(path, Stage.ROLLOUTS)
+        answered = len(fake_engine.questions)
+
+        rows = made(write_recipe(changes))
+        with pytest.raises(DriftError, match=r"jury\.judges\.2\.model"):
+            make(write_recipe())
+
+    assert len(fake_engine.questions) - answered == sum(one.calls for one in rows.verdicts if one.judge != "clarity")
+    assert {one.is_judging for one in other.questions} == {True}

@@ -6,6 +6,7 @@ prefactory verify RUN --repair    0 where no model is needed to mend it, 1 where
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from factory import store
 from factory.ledger.identity import Stage
 from factory.run import RunFolder
-from schemas.manifest import StageRecord
+from schemas.manifest import RunManifest, StageRecord
 from schemas.rows import Cause, Pair, Row
 from schemas.semi_online import RoundOutcome, Story
 from schemas.tables import Table
@@ -135,6 +137,8 @@ OFFLINE: dict[str, tuple[Damage, str]] = {
     "a pair's part with a bit flipped": (lambda run: flip(run.part_path(Table.PAIRS, 1)), "pairs of shard 1"),
     "a part that is not there": (lambda run: run.part_path(Table.SCORECARDS, 0).unlink(), "is not there"),
     "an empty record": (lambda run: run.record_path("pairs", 2).write_bytes(b""), "is not a record"),
+    "rollouts without their record": (lambda run: run.record_path("rollouts", 1).write_bytes(b"{"), "is not a record"),
+    "verdicts without their record": (lambda run: run.record_path("verdicts", 1).write_bytes(b"{"), "is not a record"),
     "a record of NULs": (lambda run: run.record_path("pairs", 0).write_bytes(b"\0" * 900), "is not a record"),
     "a record of another shard": (
         lambda run: shutil.copy(run.record_path("pairs", 0), run.record_path("pairs", 1)), "pairs of shard 1",
@@ -177,7 +181,6 @@ def rollouts_of(made: Made, shard: int) -> int:
 PAID: dict[str, tuple[Damage, str, int]] = {  # the last: rollouts that are asked for again
     "rollouts with a bit flipped": (lambda run: flip(run.part_path(Table.ROLLOUTS, 1)), "has not the checksum", 30),
     "rollouts cut short": (lambda run: cut(run.part_path(Table.ROLLOUTS, 0)), "bytes, not", 30),
-    "rollouts without their record": (lambda run: run.record_path("rollouts", 1).write_bytes(b"{"), "is not a record", 0),
     "prompts without their record": (lambda run: run.record_path("prompts", 0).write_bytes(b"\0"), "is not a record", 0),
     "prompts with a bit flipped": (lambda run: flip(run.part_path(Table.PROMPTS, 2)), "prompts of shard 0", 0),
 }  # fmt: skip
@@ -204,6 +207,161 @@ def test_verify_what_needs_a_model_is_taken_out_and_the_next_run_mends_it(
     assert_equal(tables(made.folder.root), made.rows)
     assert len(made.engine.questions) == asked
     assert not any(question.is_judging for question in made.engine.questions)
+
+
+def another_digit(path: Path) -> None:
+    """In a checksum or fingerprint."""
+    text = path.read_text()
+    path.write_text(re.sub(r'("fingerprint": ")(.)', lambda found: found[1] + "10"[found[2] == "1"], text, count=1))
+
+
+def forget(folder: RunFolder, *stages: str) -> None:
+    for stage in stages:
+        folder.record_path(stage, 1).unlink()
+
+
+RUN: dict[str, tuple[Damage, int]] = {  # the last: rollouts that are asked for again
+    "rollouts that are not there": (lambda run: run.part_path(Table.ROLLOUTS, 1).unlink(), 30),
+    "rollouts cut short": (lambda run: cut(run.part_path(Table.ROLLOUTS, 0)), 30),
+    "rollouts without their record": (lambda run: forget(run, "rollouts"), 0),
+    "rollouts with another fingerprint": (lambda run: another_digit(run.record_path("rollouts", 0)), 0),
+    "verdicts without their record": (lambda run: forget(run, "verdicts"), 0),
+    "verdicts with a record of nothing": (lambda run: run.record_path("verdicts", 2).write_bytes(b""), 0),
+    "verdicts with another fingerprint": (lambda run: another_digit(run.record_path("verdicts", 0)), 0),
+    "nothing paid has its record": (lambda run: forget(run, "rollouts", "verdicts"), 0),
+    "prompts with another fingerprint": (lambda run: another_digit(run.record_path("prompts", 0)), 0),
+    "pairs cut short": (lambda run: cut(run.part_path(Table.PAIRS, 1)), 0),
+    "drops that are not there": (lambda run: run.part_path(Table.DROPPED, 1).unlink(), 0),
+    "pairs with another fingerprint": (lambda run: another_digit(run.record_path("pairs", 1)), 0),
+    "spreads with another fingerprint": (lambda run: another_digit(run.record_path("spreads", 0)), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RUN)
+def test_run_of_a_damaged_folder_mends_it_and_asks_for_no_more_than_was_lost(
+    made: Made, prefactory: Command, case: str
+) -> None:
+    damage, asked = RUN[case]
+    damage(made.folder)
+
+    again = prefactory("run", made.recipe, "--plain")
+    after = prefactory("verify", made.root)
+
+    assert again.code == 0, again.err
+    assert after.code == 0, after.out
+    assert_equal(tables(made.folder.root), made.rows)
+    assert [question.is_judging for question in made.engine.questions] == [False] * asked
+
+
+def test_run_takes_no_part_without_a_record_that_was_made_from_something_else(made: Made, prefactory: Command) -> None:
+    """Nothing is begun where no stage has a record: another recipe is no drift, and its answers are others."""
+    for stage in ("rollouts", "verdicts", "spreads", "balance", "pairs", "trust", "export"):
+        for path in made.folder.root.glob(f"round=0/_records/{stage}-*.json"):
+            path.unlink()
+    document = yaml.safe_load(made.recipe.read_text())
+    document["rollouts"]["max_tokens"] = 399
+    other = made.recipe.with_name("other.yaml")
+    other.write_text(yaml.safe_dump(document))
+
+    again = prefactory("rollout", other)
+
+    assert again.code == 0, again.err
+    assert len(made.engine.questions) == len(made.rows.rollouts)
+
+
+@pytest.mark.parametrize("words", [["status"], ["query", "FROM funnel"]], ids=lambda words: words[0])
+def test_look_at_a_part_that_cannot_be_read_names_it_and_what_mends_it(
+    made: Made, prefactory: Command, words: list[str]
+) -> None:
+    cut(made.folder.part_path(Table.PAIRS, 1))
+
+    ended = prefactory(words[0], made.root, *words[1:])
+
+    assert ended.code == 2
+    assert "pairs/part-00001.parquet" in ended.error
+    assert f"`prefactory verify {made.root} --repair`" in ended.error
+
+
+def test_run_that_stops_says_why_whatever_else_cannot_be_read(made: Made, prefactory: Command) -> None:
+    cut(made.folder.part_path(Table.PAIRS, 1))
+    made.folder.part_path(Table.ROLLOUTS, 0).unlink()
+    document = yaml.safe_load(made.recipe.read_text())
+    document["budget"] = {"max_requests": 1}
+    spent = made.recipe.with_name("spent.yaml")
+    spent.write_text(yaml.safe_dump(document))
+
+    ended = prefactory("run", spent, "--plain")
+
+    assert ended.code == 2
+    assert "max_requests" in ended.error
+
+
+def another(path: Path, one: str, other: str) -> None:
+    text = path.read_text()
+    assert text.count(one) == 1
+    path.write_text(text.replace(one, other))
+
+
+@pytest.fixture
+def manifest(made: Made) -> bytes:
+    return made.folder.manifest_path.read_bytes()
+
+
+def test_verify_of_a_manifest_with_another_identity_finds_that_alone_and_mends_it(
+    made: Made, prefactory: Command, manifest: bytes
+) -> None:
+    another(made.folder.manifest_path, '"rollouts.max_tokens": "400"', '"rollouts.max_tokens": "401"')
+
+    seen = prefactory("verify", made.root, "--json")
+    mended = prefactory("verify", made.root, "--repair")
+
+    (fault,) = json.loads(seen.out)["faults"]
+    assert (fault["kind"], fault["file"]) == ("identity", "manifest.json")
+    assert "rollouts.max_tokens: 401 -> 400" in fault["why"]
+    assert mended.code == 0, mended.out + mended.err
+    assert made.folder.known().identity == RunManifest.model_validate_json(manifest).identity
+    assert not list(made.folder.root.glob("aside"))
+    assert_equal(tables(made.folder.root), made.rows)
+    assert made.engine.seen == []
+
+
+SAID_WRONG: dict[str, tuple[str, str, str]] = {  # the file, what it says, and what it says then
+    "recipe": ("recipe.yaml", "max_tokens: 400", "max_tokens: 401"),
+    "provenance": ("manifest.json", '"policy": "remote:fake-model"', '"policy": "remote:fake-mode1"'),
+}
+
+
+@pytest.mark.parametrize("case", SAID_WRONG)
+def test_verify_of_an_origin_that_the_records_contradict_is_left_to_a_run_of_the_recipe(
+    made: Made, prefactory: Command, case: str
+) -> None:
+    name, *texts = SAID_WRONG[case]
+    another(made.folder.root / name, *texts)
+
+    refused = prefactory("verify", made.root, "--repair")
+    again = prefactory("run", made.recipe, "--plain")
+    after = prefactory("verify", made.root)
+
+    assert refused.code == 2
+    assert f"{name}: is not what the records were made from" in refused.error
+    assert again.code == 0, again.err
+    assert after.code == 0, after.out
+    assert_equal(tables(made.folder.root), made.rows)
+    assert made.engine.questions == []
+
+
+def test_verify_repair_takes_nothing_out_where_all_of_a_paid_stage_was_made_from_something_else(
+    made: Made, prefactory: Command, manifest: bytes
+) -> None:
+    another(made.folder.recipe_path, "max_tokens: 400", "max_tokens: 401")
+    another(made.folder.manifest_path, '"rollouts.max_tokens": "400"', '"rollouts.max_tokens": "401"')
+
+    ended = prefactory("verify", made.root, "--repair")
+
+    assert ended.code == 2
+    assert "all its rollouts were made from something else" in ended.error
+    assert not list(made.folder.root.glob("aside"))
+    assert_equal(tables(made.folder.root), made.rows)
 
 
 def test_verify_repair_keeps_what_was_paid_for(made: Made, prefactory: Command) -> None:

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from factory.ledger.identity import Stage, decides, drift, fingerprint, full_identity, provenance
 from schemas.manifest import PartFile, Provenance
 from schemas.recipe import Recipe
 
 STAGES = list(Stage)
-MADE_FROM = provenance({"policy": "sha-policy"}, {"clarity": "sha-clarity"}, {"file": "sha-file"})
+MADE_FROM = provenance(
+    {"policy": "sha-policy", "clarity": "sha-judge"}, {"clarity": "sha-clarity"}, {"file": "sha-file"}
+)
 # The first stage that a field decides; what is not here decides none.
 FIRST = {
     "seed": Stage.PROMPTS,
@@ -26,6 +29,7 @@ FIRST = {
     "detector": Stage.ROLLOUTS,
     "jury.judges.0.judge": Stage.VERDICTS,
     "jury.verifiers": Stage.VERDICTS,
+    "models.judges.clarity": Stage.VERDICTS,
     "rubrics.clarity": Stage.VERDICTS,
     "jury.quorum": Stage.BALANCE,
     "pairing.margin": Stage.BALANCE,
@@ -55,6 +59,11 @@ def identity_of(changes: Mapping[str, Any] | None = None) -> dict[str, str]:
 
 def test_full_identity_names_everything_that_decides() -> None:
     assert FIRST.keys() <= identity_of().keys()
+
+
+def test_seat_named_as_the_policys_role_is_refused() -> None:
+    with pytest.raises(ValidationError, match="policy is the role of the model that answers"):
+        a_recipe({"jury.judges": [{"judge": "clarity", "name": "policy"}]})
 
 
 def test_full_identity_of_a_recipe_that_heeds_no_marks_knows_of_none() -> None:

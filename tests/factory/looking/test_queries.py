@@ -8,6 +8,8 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from factory.files import is_temporary
+from factory.ledger.part_queries import tables_over
 from factory.looking import queries
 from factory.looking.views import VIEWS
 from factory.run import RunFolder
@@ -295,6 +297,21 @@ def test_copy_writes_what_the_query_says_and_counts_it(root: Path, tmp_path: Pat
 
     assert rows == 4
     assert pq.read_table(tmp_path / "it's" / "out.parquet").to_pydict() == {"prompt_id": ["p0", "p1", "q0", "q1"]}
+
+
+def test_what_does_not_fit_into_memory_lies_where_it_is_known_as_unfinished(root: Path, tmp_path: Path) -> None:
+    """So that what a killed query leaves is cleared up."""
+    where = "SELECT current_setting('temp_directory') AS spill"
+    queries.copy(root, where, root / "export" / "x.parquet")
+    with tables_over(root, {}) as ask:
+        ((checked,),) = ask(where)
+    ((asked,),) = queries.ask(root, where).rows
+    ((copied,),) = duckdb.read_parquet(str(root / "export" / "x.parquet")).fetchall()
+
+    spills = [Path(str(spill)) for spill in (asked, checked, copied)]
+    assert [spill.parent for spill in spills] == [root, root, root / "export"]
+    assert all(is_temporary(spill.name) for spill in spills)
+    assert len(set(spills)) == 3
 
 
 def test_write_catalog_no_room_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
