@@ -19,6 +19,9 @@ from schemas.manifest import PartFile, Provenance
 from schemas.recipe import POLICY, Recipe
 
 SHOWN = 4  # changed fields that an error names
+# Of how records and parts say what they are. A folder of another version is refused: its records could not be told from
+# damaged ones, and its answers would be paid for again.
+LEDGER_VERSION = 2
 
 
 class Stage(StrEnum):
@@ -39,7 +42,7 @@ MARKS = "marks"  # the digest of what people say of the pairs, where the recipe 
 
 # The fields that decide a stage, beyond those of the stages before it. A change of the others leaves its rows valid.
 _OWN = {
-    Stage.PROMPTS: ("seed", "prompts.", "sources."),
+    Stage.PROMPTS: ("ledger", "seed", "prompts.", "sources."),
     Stage.ROLLOUTS: ("policy.", "rollouts.", "models.policy", "detector"),
     Stage.VERDICTS: ("jury.judges", "jury.verifiers", "jury.cascade", "jury.trust", "models.judges.", "rubrics."),
     Stage.SPREADS: (),
@@ -62,6 +65,7 @@ def full_identity(recipe: Recipe, provenance: Provenance) -> dict[str, str]:
     found |= {model_field(role): json.dumps(digest) for role, digest in provenance.models.items()}
     for group, values in (("rubrics", provenance.rubrics), ("sources", provenance.sources)):
         found |= {f"{group}.{name}": json.dumps(digest) for name, digest in values.items()}
+    found["ledger"] = json.dumps(LEDGER_VERSION)
     found["detector"] = json.dumps(provenance.detector)
     if provenance.weights:
         found["weights"] = json.dumps(provenance.weights)
