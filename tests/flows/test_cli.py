@@ -16,7 +16,7 @@ import pytest
 from factory.client.protocol import Ability
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from schemas.rows import Loop, Rollout
+from schemas.rows import Loop, Rollout, VerdictStatus
 from tests.conftest import PROMPTS, Command, Ended, RecipeWriter
 from tests.fake_engine import (
     MODELS,
@@ -24,11 +24,13 @@ from tests.fake_engine import (
     always,
     dies_after,
     error,
+    from_then_on,
     html,
     instead,
     no_faults,
     whenever,
 )
+from tests.runs import tables
 
 
 def strictly(text: str) -> Any:
@@ -381,6 +383,25 @@ def test_run_engine_that_dies_may_be_tried_again(
     assert died.code == 1
     assert fake_engine.url in died.error
     assert prefactory("run", write_recipe(), "--plain").code == 0
+
+
+@pytest.mark.parametrize(("status", "said"), [(402, "Insufficient Balance"), (400, "model_decommissioned")])
+@pytest.mark.parametrize("questions", [20, 100], ids=["of rollouts", "of verdicts"])
+def test_run_engine_that_refuses_everything_from_then_on_stops_it_and_leaves_no_row(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine, status: int, said: str, questions: int
+) -> None:
+    fake_engine.faults = from_then_on(questions, error(status, said))
+    stopped = prefactory("run", write_recipe(), "--plain")
+    asked = len(fake_engine.questions)
+    fake_engine.faults = no_faults
+
+    assert stopped.code == 2
+    assert f"{status}: {said}" in stopped.error
+    assert asked <= questions + 3 * 16
+    assert prefactory("run", write_recipe(), "--plain").code == 0
+    rows = tables(run_folder(read_recipe(write_recipe())))
+    assert [row.error for row in rows.rollouts] == [None] * 6 * len(PROMPTS)
+    assert all(row.status is not VerdictStatus.FAILED for row in rows.verdicts)
 
 
 def test_run_wrong_key_is_one_line_without_the_key(
