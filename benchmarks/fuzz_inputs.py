@@ -197,6 +197,7 @@ def dates() -> SearchStrategy[str]:
 
 
 def error_headers() -> SearchStrategy[dict[str, str]]:
+    """What trips who reads them, and what is no header of an error at all."""
     odd = ["nan", "inf", "-1", "1e9", "1e999", "9" * 5000, "soon", "http://x/\x00", "application/json; charset=nope"]
     packings = st.sampled_from(["gzip", "deflate", "br", "nope"])
     charsets = st.sampled_from(["hex", "idna", "utf-16", "utf-7", "undefined"]).map("text/plain; charset={}".format)
@@ -213,11 +214,13 @@ def error_headers() -> SearchStrategy[dict[str, str]]:
 
 
 def error_bodies() -> SearchStrategy[bytes]:
-    """Errors in OpenAI's form, whatever else is JSON, and what is nested without end."""
+    """Errors and lists of models in OpenAI's form, whatever else is JSON, and what is nested without end."""
     field = cells(st.sampled_from(["it broke", "input_tokens", "context_length_exceeded", "insufficient_quota"]))
     named = st.fixed_dictionaries({}, optional=dict.fromkeys(("message", "param", "code"), field))
     document = st.fixed_dictionaries({"error": cells(named)}) | JSON
-    whole = document.map(lambda drawn: json.dumps(drawn).encode())
+    models = st.lists(cells(st.fixed_dictionaries({"id": cells(st.text() | st.just("m" * 5000))})), max_size=4)
+    documents = document | st.fixed_dictionaries({"data": models})
+    whole = documents.map(lambda drawn: json.dumps(drawn).encode())
     opening = st.sampled_from([b"[", b'{"error":', b'{"error": {"message": [', b'{"data": ['])
     deep = st.tuples(opening, st.sampled_from([10, 1000, 200_000])).map(lambda drawn: drawn[0] * drawn[1])
     number = st.integers(1, 6000).map(lambda digits: b'{"error": {"message": %s}}' % (b"9" * digits))

@@ -18,9 +18,10 @@ from random import Random
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_not_exception_type
 
+from factory.client.backoff import SHORTEST_WAIT, full_jitter
 from factory.client.gate import Gate
 from factory.client.line import Line
-from factory.client.pool import LONGEST_PAUSE, Care, EngineGone, Pool, Replica
+from factory.client.pool import LONGEST_PAUSE, Care, EngineGone, Pool, Replica, State
 from factory.client.protocol import Ability, Useless, Wire, WrongModel, canary, is_doubtful, read_reply
 from factory.client.server_load import metrics_address, read_load
 from factory.client.transport import Busy, CutOff, Link, ServerFault, TooLong, Unreached
@@ -32,11 +33,10 @@ from schemas.price import Price
 TRIES = 6  # of a request that meets faults
 PATIENCE = 3600.0  # seconds that a request waits for servers which ask to be left alone, and answer none of the others
 RESERVE = 4  # at least so many requests wait for the places of the engine's windows; the others wait in its line
-LONGEST_WAIT = 60.0  # seconds between two tries
-SHORTEST_WAIT = 0.5
 CANARY_TIME = 120.0  # seconds within which a server answers with one token, or is of no use
 
 Sleep = Callable[[float], Awaitable[None]]
+Join = Callable[[], Awaitable[None]]  # raises Transient or Fixable where a server may not be asked yet
 
 
 class Fault(StrEnum):
@@ -114,13 +114,11 @@ class _Course:
         return self.blamed >= TRIES or self.is_out_of_patience
 
     def wait(self, state: RetryCallState) -> float:
-        """Full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015); none where the server said how long,
-        or works and has nothing to recover from.
-        """
+        """None where the server said how long, or works and has nothing to recover from."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, Unreached | Doubtful) or (isinstance(error, Busy) and error.seconds):
             return 0.0
-        seconds = self.jitter.uniform(0, min(LONGEST_WAIT, SHORTEST_WAIT * 2 ** len(self.faults)))
+        seconds = full_jitter(self.jitter, len(self.faults))
         self.waited += seconds if isinstance(error, Busy) else 0.0
         return seconds
 
@@ -146,6 +144,7 @@ class Engine:
     say: Callable[[str], None] = lambda _: None
     gate: Gate = field(default_factory=Gate)
     price: Price | None = None  # None: its tokens are not paid for, or not known to be
+    absent: dict[str, Join] = field(default_factory=dict)  # servers that start outside of the pool, each until it joins
     line: Line = field(init=False)
     sent: int = 0
     answers: int = 0
@@ -158,7 +157,9 @@ class Engine:
         tells = Ability.LOAD in self.wire.abilities
         window = ToldWindow if tells else FeltWindow
         care = Care(self._canary, self._load if tells else None, self._pause, self.look, self.jitter, self.say)
-        self._pool = Pool([Replica(url, window(self.concurrency)) for url in self.urls], care)
+        states = [State.OUT if url in self.absent else State.SERVES for url in self.urls]
+        servers = zip(self.urls, states, strict=True)
+        self._pool = Pool([Replica(url, window(self.concurrency), state) for url, state in servers], care)
         self.line = Line(self._wanted)
 
     def _wanted(self) -> int:
@@ -273,12 +274,17 @@ class Engine:
 
     async def _any_answers(self) -> bool:
         """Whether any server answers a canary: tells a poison request from a dead engine."""
-        for replica in self._pool.replicas:
+        for replica in sorted(self._pool.replicas, key=lambda one: one.state is State.OUT):
             if await self._pool.answers(replica):
                 return True
         return False
 
     async def _canary(self, url: str) -> None:
+        """Of a server that is absent, the probe that it has to pass."""
+        if (join := self.absent.get(url)) is not None:
+            await join()
+            self.absent.pop(url, None)
+            return
         request = canary(self.wire)
         within = min(CANARY_TIME, self.client.whole)
         read_reply(request, await self.client.post(self.wire.address(url, request), self.wire.body(request), within))

@@ -106,6 +106,8 @@ class Pool:
         Raises EngineGone, and Halted where the wait for a server is ended.
         """
         self._asking += 1
+        if self._asking == 1:
+            self._tend()
         if not self._waiting and (replica := self._choose(avoided)) is not None:
             return self._take(replica)
         waiting = _Waiting(ticket, asyncio.get_running_loop().create_future(), avoided)

@@ -28,6 +28,7 @@ LOST: dict[Ability, str] = {
     Ability.LOAD: "how much it takes at once is felt out from its pace and what it turns away",
 }
 DIGITS = tuple("123456789")
+SHOWN = 1000  # letters of a server's list of models
 _WORDS = (Message(Role.USER, "Write one short sentence about rain."),)
 _NUMBER = (Message(Role.USER, "How good is the word 'rain', from 1 to 9? Answer with one digit only."),)
 
@@ -85,7 +86,9 @@ async def served_name(client: Link, url: str, model: str) -> str:
         return model
     if len(names) == 1:
         return names[0]
-    raise EngineRefused(f"{url}: serves {', '.join(sorted(names))}, not {model!r}; name one of these as `model`")
+    served = " ".join(", ".join(sorted(names)).split())
+    shown = served if len(served) <= SHOWN else f"{served[:SHOWN]}..."
+    raise EngineRefused(f"{url}: serves {shown}, not {model!r}; name one of these as `model`")
 
 
 def _model_names(content: bytes) -> list[str]:

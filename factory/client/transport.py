@@ -191,7 +191,9 @@ def _refusal(response: httpx.Response, now: Clock) -> RequestRejected | EngineRe
     if hint := REFUSED.get(response.status_code):
         return EngineRefused(f"{message}; {hint}")
     if response.is_redirect:
-        return EngineRefused(f"{message}; name the address it points to ({response.headers.get('location')})")
+        return EngineRefused(
+            f"{message}; name the address it points to ({_one_line(response.headers.get('location', ''))})"
+        )
     return TooLong(_reason(response)) if _is_too_long(response) else RequestRejected(message)
 
 
@@ -230,9 +232,13 @@ def _error_field(response: httpx.Response, name: str) -> str | None:
 
 
 def _reason(response: httpx.Response) -> str:
-    """The server's own words, one line, bounded."""
+    """The server's own words."""
     message = _error_field(response, "message") or response.content.decode("utf-8", "replace")
-    return " ".join(message.split())[:300] or response.reason_phrase
+    return _one_line(message) or response.reason_phrase
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
 
 
 def _is_too_long(response: httpx.Response) -> bool:

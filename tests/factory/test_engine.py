@@ -17,10 +17,11 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from factory.client.backoff import LONGEST_WAIT
 from factory.client.pool import EngineGone
 from factory.client.protocol import Wire
 from factory.client.transport import TooLong, http_client
-from factory.engine import LONGEST_WAIT, PATIENCE, TRIES, Engine, RequestFailed
+from factory.engine import PATIENCE, TRIES, Engine, RequestFailed
 from schemas.chat import Completion, Message, Request, Role, Sampling
 from schemas.errors import EngineRefused, FactoryError, RequestRejected
 from tests.fake_engine import (

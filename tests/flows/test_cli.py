@@ -26,6 +26,7 @@ from tests.fake_engine import (
     error,
     from_then_on,
     html,
+    in_turn,
     instead,
     no_faults,
     whenever,
@@ -370,6 +371,26 @@ def test_run_nothing_listens_may_be_tried_again(prefactory: Command, write_recip
 
     assert ended.code == 1
     assert url in ended.error
+
+
+def test_run_replica_that_does_not_listen_is_done_without(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        ended = prefactory("run", write_recipe({"policy.urls": [url, fake_engine.url]}), "--plain")
+
+    assert ended.code == 0
+    assert f"{url}: out of the pool, 1 of 2 servers answer the probe" in ended.err
+
+
+def test_run_first_probe_that_meets_a_fault_is_tried_again(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine
+) -> None:
+    fake_engine.faults = in_turn(error(500))
+
+    assert prefactory("run", write_recipe(), "--plain").code == 0
 
 
 @pytest.mark.usefixtures("unhurried")
