@@ -10,7 +10,7 @@ the request's own fault only where the server answers a canary all the same.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count
@@ -23,6 +23,7 @@ from factory.client.gate import Gate
 from factory.client.line import Line
 from factory.client.pool import LONGEST_PAUSE, Care, EngineGone, Pool, Replica, State
 from factory.client.protocol import Ability, Useless, Wire, WrongModel, canary, is_doubtful, read_reply
+from factory.client.replicas import Join
 from factory.client.server_load import metrics_address, read_load
 from factory.client.transport import Busy, CutOff, Link, ServerFault, TooLong, Unreached
 from factory.client.window import FeltWindow, Load, ToldWindow
@@ -36,7 +37,6 @@ RESERVE = 4  # at least so many requests wait for the places of the engine's win
 CANARY_TIME = 120.0  # seconds within which a server answers with one token, or is of no use
 
 Sleep = Callable[[float], Awaitable[None]]
-Join = Callable[[], Awaitable[None]]  # raises Transient or Fixable where a server may not be asked yet
 
 
 class Fault(StrEnum):
@@ -144,7 +144,7 @@ class Engine:
     say: Callable[[str], None] = lambda _: None
     gate: Gate = field(default_factory=Gate)
     price: Price | None = None  # None: its tokens are not paid for, or not known to be
-    absent: dict[str, Join] = field(default_factory=dict)  # servers that start outside of the pool, each until it joins
+    absent: Mapping[str, Join] = field(default_factory=dict)  # servers that start outside of the pool, until they join
     line: Line = field(init=False)
     sent: int = 0
     answers: int = 0
@@ -283,7 +283,7 @@ class Engine:
         """Of a server that is absent, the probe that it has to pass."""
         if (join := self.absent.get(url)) is not None:
             await join()
-            self.absent.pop(url, None)
+            self.absent = {other: its for other, its in self.absent.items() if other != url}
             return
         request = canary(self.wire)
         within = min(CANARY_TIME, self.client.whole)

@@ -5,7 +5,7 @@ shows that it is like them. The rule that must not break: nothing is asked of a 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -21,6 +21,7 @@ PROBES = 4  # of a server that answers with faults
 
 Sleep = Callable[[float], Awaitable[None]]
 Say = Callable[[str], None]
+Join = Callable[[], Awaitable[None]]  # raises Transient or Fixable where the server may not be asked yet
 
 
 @dataclass
@@ -55,11 +56,11 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """What came of the probes. `wire`: what all who answered can do."""
+    """What came of the probes. `wire`: what all who answered can do. `absent`: how each of the others may join later."""
 
     wire: Wire
     probed: tuple[Probed, ...]
-    absent: tuple[Absent, ...] = ()
+    absent: Mapping[str, Join]
 
 
 async def probe_all(
@@ -80,9 +81,9 @@ async def probe_all(
     if not probed:
         raise next(iter(silent.values()))
     wire = _common(probed)
-    for url, error in silent.items():
-        say(f"{url}: out of the pool, {len(probed)} of {len(urls)} servers answer the probe: {error}")
-    return Roster(wire, tuple(probed), tuple(Absent(client, url, model, wire, say) for url in silent))
+    for url, why in silent.items():
+        say(f"{url}: out of the pool, {len(probed)} of {len(urls)} servers answer the probe: {why}")
+    return Roster(wire, tuple(probed), {url: Absent(client, url, model, wire, say).join for url in silent})
 
 
 async def _patiently(client: Link, url: str, model: str, sleep: Sleep, jitter: Random) -> Probed:

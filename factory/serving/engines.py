@@ -158,7 +158,7 @@ class EngineRoom:
             say=self.progress.say,
             gate=self.gate,
             price=self.gate.budget.prices.get(ref.model),
-            absent={one.url: one.join for one in roster.absent},
+            absent=roster.absent,
         )
 
     @staticmethod
