@@ -184,6 +184,57 @@ def chat_reply() -> SearchStrategy[bytes]:
     return (whole | JSON).map(lambda document: json.dumps(document).encode())
 
 
+def dates() -> SearchStrategy[str]:
+    """What looks like an HTTP date, with any figure in its places."""
+    figure = st.integers(0, 99).map("{:02d}".format) | st.integers(-(10**25), 10**25).map(str)
+    month = st.sampled_from(["Jan", "Feb", "Dec", "Xyz", ""])
+    zone = st.sampled_from(["GMT", "UTC", "+0000", "-2400", "+99999999999999999999", ""])
+    year = st.sampled_from(["2026", "26", "9999", "10000", "0"]) | figure
+    parts = st.tuples(figure, month, year, figure, figure, figure, zone)
+    imf, old = "Mon, {0} {1} {2} {3}:{4}:{5} {6}", "Monday, {0}-{1}-{2} {3}:{4}:{5} {6}"
+    forms = st.sampled_from([imf, old, "Mon {1} {0} {3}:{4}:{5} {2}"])
+    return st.tuples(forms, parts).map(lambda drawn: drawn[0].format(*drawn[1]))
+
+
+def error_headers() -> SearchStrategy[dict[str, str]]:
+    """What trips who reads them, and what is no header of an error at all."""
+    odd = ["nan", "inf", "-1", "1e9", "1e999", "9" * 5000, "soon", "http://x/\x00", "application/json; charset=nope"]
+    packings = st.sampled_from(["gzip", "deflate", "br", "nope"])
+    charsets = st.sampled_from(["hex", "idna", "utf-16", "utf-7", "undefined"]).map("text/plain; charset={}".format)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "retry-after": st.sampled_from(odd) | dates(),
+            "date": st.sampled_from(odd) | dates(),
+            "location": st.sampled_from(odd),
+            "content-type": st.sampled_from(odd) | charsets,
+            "content-encoding": packings,
+        },
+    )
+
+
+def error_bodies() -> SearchStrategy[bytes]:
+    """Errors and lists of models in OpenAI's form, whatever else is JSON, and what is nested without end."""
+    field = cells(st.sampled_from(["it broke", "input_tokens", "context_length_exceeded", "insufficient_quota"]))
+    named = st.fixed_dictionaries({}, optional=dict.fromkeys(("message", "param", "code"), field))
+    document = st.fixed_dictionaries({"error": cells(named)}) | JSON
+    models = st.lists(cells(st.fixed_dictionaries({"id": cells(st.text() | st.just("m" * 5000))})), max_size=4)
+    documents = document | st.fixed_dictionaries({"data": models})
+    whole = documents.map(lambda drawn: json.dumps(drawn).encode())
+    opening = st.sampled_from([b"[", b'{"error":', b'{"error": {"message": [', b'{"data": ['])
+    deep = st.tuples(opening, st.sampled_from([10, 1000, 200_000])).map(lambda drawn: drawn[0] * drawn[1])
+    number = st.integers(1, 6000).map(lambda digits: b'{"error": {"message": %s}}' % (b"9" * digits))
+    return st.one_of(whole, deep, number, chat_reply(), st.binary())
+
+
+def loads() -> SearchStrategy[bytes]:
+    """What a server says under /metrics."""
+    name = st.sampled_from(["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"])
+    figure = st.floats().map(str) | st.sampled_from(["1e+-", "1e999", "-1e999", "1e308", "--", "9" * 400, "0.5"])
+    line = st.tuples(name, figure).map(lambda drawn: f'vllm:{drawn[0]}{{engine="0"}} {drawn[1]}\n'.encode())
+    return st.lists(line, max_size=6).map(b"".join)
+
+
 def sound_files(scratch: Path) -> dict[str, list[bytes]]:
     """Files as they should be, by what they are, made below `scratch`."""
     rows: list[dict[str, object]] = [

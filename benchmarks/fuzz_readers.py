@@ -17,9 +17,22 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import TypeAdapter
 
-from benchmarks.fuzz_inputs import chat_reply, completions, lines, prompt_rows, sound_files, spoilt, tables
+from benchmarks.fuzz_inputs import (
+    chat_reply,
+    completions,
+    error_bodies,
+    error_headers,
+    lines,
+    loads,
+    prompt_rows,
+    sound_files,
+    spoilt,
+    tables,
+)
 from factory import store
+from factory.client.probe import served_name
 from factory.client.protocol import read_reply
+from factory.client.server_load import read_load
 from factory.client.transport import Link
 from factory.gathering.sources import read_source
 from factory.judging.calibration import read_gold
@@ -46,6 +59,7 @@ from schemas.tables import Table
 
 Input = TypeVar("Input")
 COMPLETION = TypeAdapter(Completion)
+KEY = "sk-0123456789abc"
 PROMPT = Prompt("p", "file", (Message(Role.USER, "What is the capital of France?"),))
 ROLLOUTS = tuple(
     Rollout(f"p:{slot}", "p", slot, 0.7, 1.0, 0.0, 1, "m", "d", text, None, "stop", None, None, Loop.CLEAN)
@@ -165,7 +179,7 @@ def _pairwise(_: Path, said: list[Completion]) -> None:
 
 
 def _journal(folder: Path, drawn: tuple[list[Completion], bytes, bytes]) -> None:
-    """Whole lines survive whatever stands between them and behind; what is appended then survives too."""
+    """The last whole line of each id survives whatever stands between and behind; what is appended then survives too."""
     kept, garbage, tail = drawn
     path = folder / "j.jsonl"
     written = Journal(path)
@@ -176,12 +190,18 @@ def _journal(folder: Path, drawn: tuple[list[Completion], bytes, bytes]) -> None
         b"".join(line + b"\n" + garbage.replace(b"\n", b"") + b"\n" for line in sound) + tail.replace(b"\n", b"")
     )
     journal = Journal(path)
-    assert all(one.request_id in journal.kept for one in kept), "a whole line was lost"
+    last = {one.request_id: COMPLETION.dump_json(one) for one in kept}
+    assert _written(journal) == last, "a whole line was lost or changed"
     added = Completion("added", "x", "stop")
     journal.append(added)
-    again = Journal(path)
-    assert again.kept["added"] == added, "what was appended behind a cut line was lost"
-    assert all(one.request_id in again.kept for one in kept), "a whole line was lost by appending"
+    again = _written(Journal(path))
+    assert again.pop("added") == COMPLETION.dump_json(added), "what was appended behind a cut line was lost"
+    assert again == last, "a whole line was lost or changed by appending"
+
+
+def _written(journal: Journal) -> dict[str, bytes]:
+    """Each answer as JSON, where a NaN equals itself."""
+    return {name: COMPLETION.dump_json(one) for name, one in journal.kept.items()}
 
 
 def _record(folder: Path, data: bytes) -> None:
@@ -221,14 +241,21 @@ def _reply(task: Task) -> Callable[[Path, bytes], None]:
 def _faults(_: Path, drawn: tuple[int, dict[str, str], bytes]) -> None:
     status, headers, data = drawn
 
-    async def ask() -> None:
-        transport = httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, content=data))
-        await Link(transport, 60.0, "sk-0123456789abc").get("http://127.0.0.1:1/v1/models")
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(data))
+
+    async def ask() -> str:
+        return await served_name(Link(httpx.MockTransport(answer), 60.0, KEY), "http://127.0.0.1:1/v1", "m")
 
     try:
         asyncio.run(ask())
     except FactoryError as error:
         _bounded(error, lines=1)
+
+
+def _load(_: Path, data: bytes) -> None:
+    found = read_load(data)
+    assert found is None or isinstance(found.running + found.waiting, int)
 
 
 def _gold(folder: Path, data: bytes) -> None:
@@ -284,10 +311,6 @@ def readers(scratch: Path) -> Sequence[Reader]:
         b"COPY (SELECT 1) TO 'x'",
         b"EXPLAIN SELECT 1",
     ]
-    headers = st.dictionaries(
-        st.sampled_from(["retry-after", "location", "content-type"]),
-        st.sampled_from(["nan", "inf", "-1", "1e9", "soon", "http://x/\x00", "application/json; charset=nope"]),
-    )
     judges: list[Judge] = [
         PointwiseJudge("clarity", "Be clear."),
         PointwiseJudge("samples", "Be clear.", samples=2),
@@ -296,6 +319,8 @@ def readers(scratch: Path) -> Sequence[Reader]:
         RewardModel("reward_model"),
     ]
     replies = st.lists(completions("r"), max_size=4)
+    answers_kept = st.sampled_from(["a", "b", "c", "\n\0"]).flatmap(completions)
+    statuses = st.integers(200, 599) | st.sampled_from([400, 429, 500, 503])
     return [
         reader("recipe", spoilt(sound["recipes"]), _recipe),
         reader("prompts, JSONL rows", rows, _prompt_lines),
@@ -309,14 +334,13 @@ def readers(scratch: Path) -> Sequence[Reader]:
         reader("prompts, folders", tree, _prompt_folder),
         *(reader(f"verdicts, {judge.name}", replies, _verdicts(judge)) for judge in judges),
         reader("verdicts, pairwise", replies, _pairwise),
-        reader("journal", st.tuples(st.lists(completions("a"), max_size=3), spoilt(said), spoilt(said)), _journal),
+        reader("journal", st.tuples(st.lists(answers_kept, max_size=6), spoilt(said), spoilt(said)), _journal),
         reader("records", spoilt(sound["records"]), _record),
         reader("parts", spoilt(sound["parts"]), _part),
         reader("replies, chat", st.one_of(chat_reply(), spoilt(sound["replies"])), _reply(Task.CHAT)),
         reader("replies, reward", st.one_of(chat_reply(), spoilt(sound["replies"])), _reply(Task.REWARD)),
-        reader(
-            "replies, errors", st.tuples(st.integers(200, 599), headers, st.one_of(chat_reply(), st.binary())), _faults
-        ),
+        reader("replies, errors", st.tuples(statuses, error_headers(), error_bodies()), _faults),
+        reader("replies, load", st.one_of(loads(), st.binary()), _load),
         reader("loops", answers, _loops),
         reader("gold", spoilt(sound["gold"]), _gold),
         reader("weights", spoilt(sound["weights"]), _weights),

@@ -3,13 +3,14 @@
 A stage may ask for thousands of answers at once: they wait for a place in the windows of the servers (`factory.client.pool`,
 `factory.client.window`), in the order in which they were asked for. What a single attempt can come to is said in
 `factory.client.transport`. The rule that must not break: a request is given up only for faults of its own. While a server
-asks to be left alone, or is gone, its requests wait or go to the others, and are not to blame.
+asks to be left alone, or is gone, its requests wait or go to the others, and are not to blame; and what a server refuses is
+the request's own fault only where the server answers a canary all the same.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count
@@ -17,22 +18,22 @@ from random import Random
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_not_exception_type
 
+from factory.client.backoff import SHORTEST_WAIT, full_jitter
 from factory.client.gate import Gate
 from factory.client.line import Line
-from factory.client.pool import LONGEST_PAUSE, Care, EngineGone, Pool, Replica
-from factory.client.protocol import Ability, Wire, WrongModel, canary, is_doubtful, read_reply
+from factory.client.pool import LONGEST_PAUSE, Care, EngineGone, Pool, Replica, State
+from factory.client.protocol import Ability, Useless, Wire, WrongModel, canary, is_doubtful, read_reply
+from factory.client.replicas import Join
 from factory.client.server_load import metrics_address, read_load
-from factory.client.transport import Busy, CutOff, Link, ServerFault, Unreached
+from factory.client.transport import Busy, CutOff, Link, ServerFault, TooLong, Unreached
 from factory.client.window import FeltWindow, Load, ToldWindow
 from schemas.chat import Completion, Request
-from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, Transient
+from schemas.errors import EngineRefused, EngineTimeout, RequestRejected, Transient
 from schemas.price import Price
 
 TRIES = 6  # of a request that meets faults
-PATIENCE = 900.0  # seconds that a request waits for servers which ask to be left alone
+PATIENCE = 3600.0  # seconds that a request waits for servers which ask to be left alone, and answer none of the others
 RESERVE = 4  # at least so many requests wait for the places of the engine's windows; the others wait in its line
-LONGEST_WAIT = 60.0  # seconds between two tries
-SHORTEST_WAIT = 0.5
 CANARY_TIME = 120.0  # seconds within which a server answers with one token, or is of no use
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -72,7 +73,7 @@ class RequestFailed(Transient):
         self.faults = faults
 
 
-class Doubtful(EngineUnavailable):
+class Doubtful(Useless):
     """An answer without a text, where one was due. The server works, and the next answer may be one."""
 
 
@@ -81,15 +82,20 @@ class _Course:
     """What became of one request so far."""
 
     jitter: Random
+    ticket: int  # its turn: the lowest has the next place
     faults: list[Fault] = field(default_factory=list)
     blamed: int = 0  # tries that met a fault which may be the request's own
     renamed: int = 0  # of these, by another model than was asked
-    waited: float = 0.0  # seconds, because servers asked for it
+    waited: float = 0.0  # seconds, because servers asked for it, since they last answered anybody
+    answers: int = 0  # of the engine, when it last asked for a wait
     avoided: set[Replica] = field(default_factory=set)
 
-    def note(self, replica: Replica, error: Transient) -> None:
+    def note(self, replica: Replica, error: Transient, answers: int) -> None:
+        """`answers`: that the engine has given so far, to whomever."""
         self.faults.append(fault_of(error))
         if isinstance(error, Busy):
+            if answers > self.answers:
+                self.waited, self.answers = 0.0, answers
             self.waited += max(SHORTEST_WAIT, min(error.seconds or 0.0, LONGEST_PAUSE))
         elif not isinstance(error, Unreached):
             self.blamed += 1
@@ -100,24 +106,27 @@ class _Course:
     def is_last(self) -> bool:
         return self.blamed == TRIES - 1
 
+    @property
+    def is_out_of_patience(self) -> bool:
+        return self.waited >= PATIENCE
+
     def is_over(self, _: RetryCallState) -> bool:
-        return self.blamed >= TRIES or self.waited >= PATIENCE
+        return self.blamed >= TRIES or self.is_out_of_patience
 
     def wait(self, state: RetryCallState) -> float:
-        """Full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015); none where the server said how long,
-        or works and has nothing to recover from.
-        """
+        """None where the server said how long, or works and has nothing to recover from."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, Unreached | Doubtful) or (isinstance(error, Busy) and error.seconds):
             return 0.0
-        seconds = self.jitter.uniform(0, min(LONGEST_WAIT, SHORTEST_WAIT * 2 ** len(self.faults)))
+        seconds = full_jitter(self.jitter, len(self.faults))
         self.waited += seconds if isinstance(error, Busy) else 0.0
         return seconds
 
 
 @dataclass
 class Engine:
-    """A model behind one or more equal servers. `sent` counts every HTTP attempt for an answer, `faults` the vain ones.
+    """A model behind one or more equal servers. `sent` counts every HTTP attempt for an answer, `faults` the vain ones,
+    `answers` the others.
 
     Every attempt goes through `gate`. `line` is where whole shards wait for a place, the earliest first: it lets as many
     through as the windows have places now, a few more, so that none of these stays empty, and one for each that rests
@@ -135,8 +144,10 @@ class Engine:
     say: Callable[[str], None] = lambda _: None
     gate: Gate = field(default_factory=Gate)
     price: Price | None = None  # None: its tokens are not paid for, or not known to be
+    absent: Mapping[str, Join] = field(default_factory=dict)  # servers that start outside of the pool, until they join
     line: Line = field(init=False)
     sent: int = 0
+    answers: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
     _resting: int = 0
     _pool: Pool = field(init=False)
@@ -146,7 +157,9 @@ class Engine:
         tells = Ability.LOAD in self.wire.abilities
         window = ToldWindow if tells else FeltWindow
         care = Care(self._canary, self._load if tells else None, self._pause, self.look, self.jitter, self.say)
-        self._pool = Pool([Replica(url, window(self.concurrency)) for url in self.urls], care)
+        states = [State.OUT if url in self.absent else State.SERVES for url in self.urls]
+        servers = zip(self.urls, states, strict=True)
+        self._pool = Pool([Replica(url, window(self.concurrency), state) for url, state in servers], care)
         self.line = Line(self._wanted)
 
     def _wanted(self) -> int:
@@ -165,21 +178,23 @@ class Engine:
 
     async def complete(self, request: Request) -> Completion:
         """One answer. Raises RequestRejected, RequestFailed, EngineRefused or EngineGone; Halted by the gate."""
-        ticket, course = next(self._tickets), _Course(self.jitter)
+        course = _Course(self.jitter, next(self._tickets))
         while True:
             try:
-                return await self._tried(request, ticket, course)
+                return await self._tried(request, course)
             except EngineGone:
                 raise
             except Transient as error:
                 if course.renamed == TRIES:
                     raise EngineRefused(f"{error}: the server has another model now than at the start") from error
+                if course.is_out_of_patience:
+                    raise EngineGone(f"{error}: nobody was answered in {PATIENCE:g} s of waiting") from error
                 if await self._any_answers():
                     raise RequestFailed(_given_up(course, error), tuple(course.faults)) from error
                 # No server does: it was not the request. It waits for them with all the others.
-                course.blamed, course.renamed, course.waited = 0, 0, 0.0
+                course.blamed, course.renamed = 0, 0
 
-    async def _tried(self, request: Request, ticket: int, course: _Course) -> Completion:
+    async def _tried(self, request: Request, course: _Course) -> Completion:
         async for attempt in AsyncRetrying(
             sleep=self._rest,
             stop=course.is_over,
@@ -188,19 +203,22 @@ class Engine:
             reraise=True,
         ):
             with attempt:
-                return await self._attempt(request, ticket, course)
+                return await self._attempt(request, course)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    async def _attempt(self, request: Request, ticket: int, course: _Course) -> Completion:
-        replica = await self._pool.place(ticket, course.avoided)
+    async def _attempt(self, request: Request, course: _Course) -> Completion:
+        replica = await self._pool.place(course.ticket, course.avoided)
         epoch = replica.window.epoch
         try:
             completion = await self._answer(replica, request, course)
+            self.answers += 1
             self._pool.answered(replica, 1 + (completion.completion_tokens or 0), epoch, self.clock())
             return completion
         except Transient as error:
-            course.note(replica, error)
+            course.note(replica, error, self.answers)
             self.faults[fault_of(error)] += 1
+            if isinstance(error, Busy):  # the others first: it alone may be too much
+                course.ticket = next(self._tickets)
             if not isinstance(error, Doubtful):
                 self._pool.failed(replica, error, epoch)
             raise
@@ -208,17 +226,33 @@ class Engine:
             self._pool.release(replica)
 
     async def _answer(self, replica: Replica, request: Request, course: _Course) -> Completion:
+        """Raises RequestRejected only where the fault is the request's own."""
+        try:
+            return await self._asked(replica, request, course)
+        except TooLong:
+            raise
+        except RequestRejected as error:
+            try:
+                await self._pool.vouch(replica)
+            except RequestRejected as refused:
+                raise EngineRefused(f"{refused}; it refuses even the smallest request") from error
+            raise
+
+    async def _asked(self, replica: Replica, request: Request, course: _Course) -> Completion:
+        """One attempt, whose tokens are counted whatever the reply is worth."""
         async with self.gate.through(request, self.price) as settle:
             self.sent += 1
             began = self.clock()
             content = await self.client.post(self.wire.address(replica.url, request), self.wire.body(request))
             seconds = round(self.clock() - began, 4)
-            completion = replace(
-                read_reply(request, content, self.wire.answers_as), seconds=seconds, faults=tuple(course.faults)
-            )
-            if is_doubtful(request, completion, self.wire) and not course.is_last:
-                raise Doubtful(f"{replica.url}: the answer is empty, though tokens were spent on it")
-            return settle(completion)
+            try:
+                said = read_reply(request, content, self.wire.answers_as)
+                if is_doubtful(request, said, self.wire) and not course.is_last:
+                    raise Doubtful(f"{replica.url}: the answer is empty, though tokens were spent on it", said)
+            except Useless as error:
+                settle(error.completion)
+                raise
+            return settle(replace(said, seconds=seconds, faults=tuple(course.faults)))
 
     async def _rest(self, seconds: float) -> None:
         """Between two tries of a request, which holds no place meanwhile."""
@@ -240,12 +274,17 @@ class Engine:
 
     async def _any_answers(self) -> bool:
         """Whether any server answers a canary: tells a poison request from a dead engine."""
-        for replica in self._pool.replicas:
+        for replica in sorted(self._pool.replicas, key=lambda one: one.state is State.OUT):
             if await self._pool.answers(replica):
                 return True
         return False
 
     async def _canary(self, url: str) -> None:
+        """Of a server that is absent, the probe that it has to pass."""
+        if (join := self.absent.get(url)) is not None:
+            await join()
+            self.absent = {other: its for other, its in self.absent.items() if other != url}
+            return
         request = canary(self.wire)
         within = min(CANARY_TIME, self.client.whole)
         read_reply(request, await self.client.post(self.wire.address(url, request), self.wire.body(request), within))

@@ -1,7 +1,8 @@
 """Keys: what one looks like, which processes see one, and that none is ever shown or kept.
 
 The rule that must not break: a key's value goes from the environment into the header of a request and nowhere else. What
-a server says passes `without_key` before anybody reads it, and what is said about a recipe passes `without_likely_keys`.
+a server says passes `without_key` or `answer_without_key` before anybody reads it, and what is said about a recipe passes
+`without_likely_keys`.
 """
 
 import base64
@@ -56,10 +57,15 @@ def keyless(environment: Mapping[str, str], named: Collection[str] = ()) -> dict
     }
 
 
+def answer_without_key(content: bytes, key: str | None) -> bytes:
+    """An answer without the key that its own request carried, in whatever usual form a server echoes it."""
+    return content if key is None or len(key) < SHORTEST else _hidden(content, key)
+
+
 def without_key(response: httpx.Response) -> httpx.Response:
-    """The response without the key that its own request carried, in whatever usual form a server echoes it."""
+    """As `answer_without_key`, of a response that is no answer: a short key is taken out too, and headers may hold it."""
     key = response.request.headers.get("authorization", "").removeprefix("Bearer ")
-    if not key or (response.is_success and len(key) < SHORTEST):
+    if not key:
         return response
     body = _hidden(response.content, key)
     raw = [(name, _hidden(value, key)) for name, value in response.headers.raw]

@@ -11,7 +11,7 @@
     │   ├── StorageError       the run folder cannot be written: no room, no right, not a folder
     │   ├── ModelError         a model has no weights, or cannot be found or converted
     │   ├── RequestRejected    the engine refused a request for what it asks (4xx)
-    │   └── EngineRefused      the engine refuses whatever is asked: the key, the model or the address is wrong
+    │   └── EngineRefused      the engine refuses whatever is asked: the key, the account, the model or the address
     ├── Transient              a retry may help (exit code 1)
     │   ├── EngineUnavailable  no connection, a 5xx, a server that did not come up
     │   ├── EngineTimeout      no answer in time
@@ -74,7 +74,7 @@ class RequestRejected(Fixable):
 
 
 class EngineRefused(Fixable):
-    """The engine refuses whatever is asked: the key, the model or the address is wrong (401, 403, 404)."""
+    """The engine refuses whatever is asked: the key, the account, the model or the address is not in order."""
 
 
 class Transient(FactoryError):

@@ -49,6 +49,9 @@ class Replica:
     in_flight: int = 0
     strikes: int = 0  # failures since the last answer
     missed: int = 0  # canaries, since it is out
+    refusals: int = 0  # of requests, so far
+    vouched: int = 0  # of these, by a canary that was answered later
+    vouching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def has_room(self) -> bool:
@@ -103,6 +106,8 @@ class Pool:
         Raises EngineGone, and Halted where the wait for a server is ended.
         """
         self._asking += 1
+        if self._asking == 1:
+            self._tend()
         if not self._waiting and (replica := self._choose(avoided)) is not None:
             return self._take(replica)
         waiting = _Waiting(ticket, asyncio.get_running_loop().create_future(), avoided)
@@ -115,7 +120,7 @@ class Pool:
             self._leave()
             raise
         except asyncio.CancelledError:
-            if waiting.place.cancelled():
+            if waiting.place.cancelled() or waiting.place.exception() is not None:
                 self._leave()
             else:  # it came in the same step
                 self.release(waiting.place.result())
@@ -201,6 +206,19 @@ class Pool:
             self.put_out(replica, error)
             return False
         return True
+
+    async def vouch(self, replica: Replica) -> None:
+        """A server that has just refused a request is asked a canary: one for all refusals that came before it.
+
+        Raises Fixable where it refuses that too, and Transient where it does not answer.
+        """
+        replica.refusals += 1
+        mine = replica.refusals
+        async with replica.vouching:
+            if replica.vouched < mine:
+                before = replica.refusals
+                await self._care.canary(replica.url)
+                replica.vouched = before
 
     # In the background
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from factory.client.foreign import read_json
 from factory.client.protocol import Ability, Body, Wire, canary, name_in, read_completion, read_reply
 from factory.client.server_load import metrics_address, read_load
 from factory.client.transport import Link
@@ -27,6 +28,7 @@ LOST: dict[Ability, str] = {
     Ability.LOAD: "how much it takes at once is felt out from its pace and what it turns away",
 }
 DIGITS = tuple("123456789")
+SHOWN = 1000  # letters of a server's list of models
 _WORDS = (Message(Role.USER, "Write one short sentence about rain."),)
 _NUMBER = (Message(Role.USER, "How good is the word 'rain', from 1 to 9? Answer with one digit only."),)
 
@@ -84,15 +86,19 @@ async def served_name(client: Link, url: str, model: str) -> str:
         return model
     if len(names) == 1:
         return names[0]
-    raise EngineRefused(f"{url}: serves {', '.join(sorted(names))}, not {model!r}; name one of these as `model`")
+    served = " ".join(", ".join(sorted(names)).split())
+    shown = served if len(served) <= SHOWN else f"{served[:SHOWN]}..."
+    raise EngineRefused(f"{url}: serves {shown}, not {model!r}; name one of these as `model`")
 
 
 def _model_names(content: bytes) -> list[str]:
     try:
-        document = json.loads(content)
-        return [str(entry["id"]) for entry in document["data"]]
-    except (ValueError, TypeError, KeyError):
+        document = read_json(content)
+    except ValueError:
         return []
+    entries = document.get("data") if isinstance(document, dict) else None
+    listed = entries if isinstance(entries, list) else []
+    return [str(entry["id"]) for entry in listed if isinstance(entry, dict) and "id" in entry]
 
 
 async def _ask(client: Link, url: str, wire: Wire, request: Request, **more: object) -> Completion:
@@ -174,7 +180,7 @@ async def _json_schema(client: Link, url: str, model: str) -> bool:
     if reply is None:
         return False
     try:
-        return json.loads(reply.text) in ({"rain": 797}, {"rain": 989})
+        return read_json(reply.text) in ({"rain": 797}, {"rain": 989})
     except ValueError:
         return False
 

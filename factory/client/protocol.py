@@ -6,7 +6,7 @@ like an answer.
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -21,7 +21,15 @@ ROUNDING = 1e-3  # by so much a log-probability may be above nought
 ABORTED = "abort"  # vLLM's finish reason for a request that it dropped
 
 
-class WrongModel(EngineUnavailable):
+class Useless(EngineUnavailable):
+    """A reply that is no answer, though tokens went into it: `completion` says how many."""
+
+    def __init__(self, message: str, completion: Completion) -> None:
+        super().__init__(message)
+        self.completion = completion
+
+
+class WrongModel(Useless):
     """Another model answered than the one that was probed."""
 
 
@@ -156,6 +164,9 @@ class _Choice(_Reply):
     token_ids: list[int] | None = None
 
 
+_NOTHING = _Choice(message=_Said())
+
+
 class _Cached(_Reply):
     cached_tokens: int | None = None
 
@@ -201,14 +212,14 @@ def read_reply(request: Request, content: bytes, answers_as: str | None = None) 
         return _read_reward(request.request_id, content, answers_as)
     if request.task in READING:
         completion, model = read_reading(request, content)
-        _refuse_another(model, answers_as)
-        return completion
+        return _of_model(completion, model, answers_as)
     return read_completion(request.request_id, content, answers_as)
 
 
-def _refuse_another(model: str | None, answers_as: str | None) -> None:
+def _of_model(completion: Completion, model: str | None, answers_as: str | None) -> Completion:
     if answers_as is not None and model not in (answers_as, None):
-        raise WrongModel(f"the model {model!r} answered instead of {answers_as!r}")
+        raise WrongModel(f"the model {model!r} answered instead of {answers_as!r}", completion)
+    return completion
 
 
 def name_in(content: bytes) -> str | None:
@@ -234,16 +245,17 @@ def _read_reward(request_id: str, content: bytes, answers_as: str | None) -> Com
         response = _Classified.model_validate_json(content)
     except ValidationError as error:
         raise EngineUnavailable(f"the engine's reply is no classification: {_first_problem(error)}") from error
-    _refuse_another(response.model, answers_as)
+    usage = response.usage or _Usage()
+    took = Completion(request_id, "", "stop", prompt_tokens=usage.prompt_tokens)
+    _of_model(took, response.model, answers_as)
     numbers = response.data[0].probs if response.data else []
     if len(numbers) != 1:
         raise EngineRefused(
             f"the model answers with {len(numbers)} numbers, and a reward model gives one; name a model with one label"
         )
     if not math.isfinite(numbers[0]):
-        raise EngineUnavailable(f"the engine's reply is no classification: {numbers[0]} is no reward")
-    usage = response.usage or _Usage()
-    return Completion(request_id, "", "stop", prompt_tokens=usage.prompt_tokens, reward=numbers[0])
+        raise Useless(f"the engine's reply is no classification: {numbers[0]} is no reward", took)
+    return replace(took, reward=numbers[0])
 
 
 def read_completion(request_id: str, content: bytes, answers_as: str | None = None) -> Completion:
@@ -252,14 +264,9 @@ def read_completion(request_id: str, content: bytes, answers_as: str | None = No
         response = _Response.model_validate_json(content)
     except ValidationError as error:
         raise EngineUnavailable(f"the engine's reply is no chat completion: {_first_problem(error)}") from error
-    _refuse_another(response.model, answers_as)
-    if not response.choices:
-        raise EngineUnavailable("the engine's reply is no chat completion: it has no choices")
-    choice, usage = response.choices[0], response.usage or _Usage()
+    choice, usage = response.choices[0] if response.choices else _NOTHING, response.usage or _Usage()
     refused = choice.message.refusal is not None  # OpenAI's own servers end a refusal with "stop"
-    if choice.finish_reason == ABORTED:
-        raise EngineUnavailable("the engine dropped the request before the answer was whole")
-    return Completion(
+    completion = Completion(
         request_id=request_id,
         text=choice.message.content or choice.message.refusal or "",
         finish_reason="refusal" if refused else choice.finish_reason or "",
@@ -271,6 +278,11 @@ def read_completion(request_id: str, content: bytes, answers_as: str | None = No
         completion_tokens=usage.completion_tokens,
         cached_tokens=usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None,
     )
+    if choice is _NOTHING:
+        raise Useless("the engine's reply is no chat completion: it has no choices", completion)
+    if choice.finish_reason == ABORTED:
+        raise Useless("the engine dropped the request before the answer was whole", completion)
+    return _of_model(completion, response.model, answers_as)
 
 
 def _first_problem(error: ValidationError) -> str:

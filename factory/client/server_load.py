@@ -21,9 +21,12 @@ def metrics_address(url: str) -> str:
 def read_load(metrics: bytes) -> Load | None:
     """None where it is not vLLM that speaks."""
     found: dict[str, list[float]] = {}
-    for name, value in _LINE.findall(metrics.decode("utf-8", "replace")):
-        found.setdefault(name, []).append(float(value))
-    if not {"num_requests_running", "num_requests_waiting"} <= found.keys():
+    try:
+        for name, value in _LINE.findall(metrics.decode("utf-8", "replace")):
+            found.setdefault(name, []).append(float(value))
+        if not {"num_requests_running", "num_requests_waiting"} <= found.keys():
+            return None
+        running, waiting = sum(found["num_requests_running"]), sum(found["num_requests_waiting"])
+        return Load(int(running), int(waiting), max(found.get("kv_cache_usage_perc", [0.0])))
+    except (ValueError, OverflowError):  # "1e+-", or a number without end
         return None
-    running, waiting = sum(found["num_requests_running"]), sum(found["num_requests_waiting"])
-    return Load(int(running), int(waiting), max(found.get("kv_cache_usage_perc", [0.0])))

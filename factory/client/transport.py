@@ -1,9 +1,10 @@
 """HTTP to an engine: one attempt, and what became of it. Nothing here tries again, and nothing else sends.
 
-Every fault becomes one error that says whose it is. RequestRejected: this request's, it will never do. EngineRefused:
-the key's, the model's or the address', no request ever will. The others are the moment's: Busy (the server asks to be
-left alone), Unreached (it never saw the request), CutOff (it went away in the middle), ServerFault (it says that it
-broke), EngineTimeout (it says nothing), and EngineUnavailable itself for what cannot be read as an answer.
+Every fault becomes one error that says whose it is. RequestRejected: this request's, it will never do, as far as a single
+attempt can tell. EngineRefused: the key's, the account's, the model's or the address', no request ever will. The others
+are the moment's: Busy (the server asks to be left alone), Unreached (it never saw the request), CutOff (it went away in
+the middle), ServerFault (it says that it broke), EngineTimeout (it says nothing), and EngineUnavailable itself for what
+cannot be read as an answer.
 """
 
 import asyncio
@@ -18,18 +19,25 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from factory.client.foreign import read_json
 from factory.client.protocol import Body
-from factory.keys import without_key
+from factory.keys import answer_without_key, without_key
 from schemas.errors import EngineRefused, EngineTimeout, EngineUnavailable, RequestRejected
 
 BUSY = frozenset({429, 529})  # too much is asked: the request is not to blame
 PASSING = frozenset({408, 409, 425})  # 4xx that another try may cure
 REFUSED = {
     401: "the key is missing or wrong: set the environment variable that `api_key_env` names",
+    402: "the account has to be paid for, and the same command goes on from here",
     403: "the key may not use this model",
     404: "no such model or address there: it should end in /v1",
+    405: "the address takes no questions: it should end in /v1",
+    410: "the model is gone: name another one",
+    451: "the law keeps this model from you there: name another one, or another server",
 }
+NO_MONEY = "insufficient_quota"  # OpenAI's code in a 429 that no wait cures
 CONNECT = 10.0  # seconds until a connection stands
+LONGEST = 2**26  # bytes of a reply, unpacked: several times what the probabilities of 128k tokens take
 
 Clock = Callable[[], datetime]
 
@@ -68,7 +76,8 @@ class Link:
 
     It speaks to httpx's transport and not to a client over it, which follows redirects, keeps cookies and logs in, at
     a third of what a request costs. `times` bounds each step; `whole` bounds them together, since a server that drips a
-    byte a second would hold its place for ever. `now` is only asked where a server names a date and has no clock.
+    byte a second would hold its place for ever; LONGEST bounds what it says meanwhile. `now` is only asked where a server
+    names a date and has no clock.
     """
 
     transport: httpx.AsyncBaseTransport
@@ -93,19 +102,17 @@ class Link:
         try:
             async with asyncio.timeout(within):
                 response = await self.transport.handle_async_request(request)
-                response.request = request
                 try:
-                    await response.aread()
+                    content = await _read(url, response)
                 finally:
                     await response.aclose()
         except TimeoutError as error:
             raise EngineTimeout(f"{url}: no answer within {within:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, aiohttp.InvalidURL, OSError) as error:
             raise self._as_ours(url, error) from error
-        response = without_key(response)
-        if not response.is_success:
-            raise _refusal(response, self.now)
-        return response.content
+        if response.is_success:
+            return answer_without_key(content, self.key)
+        raise _refusal(without_key(_unpacked(response, content, request)), self.now)
 
     def _address(self, url: str) -> httpx.URL:
         """Parsed once: it costs a quarter of what sending a request does. Raises EngineRefused."""
@@ -153,9 +160,30 @@ async def http_client(
         yield Link(transport, timeout, key, httpx.Timeout(first_byte, connect=connect, pool=None))
 
 
+async def _read(url: str, response: httpx.Response) -> bytes:
+    """The body, unpacked. Raises EngineUnavailable where it has no end."""
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > LONGEST:
+            raise EngineUnavailable(f"{url}: the reply goes on after {LONGEST >> 20} MiB")
+    return b"".join(parts)
+
+
+def _unpacked(response: httpx.Response, content: bytes, request: httpx.Request) -> httpx.Response:
+    headers = response.headers.copy()
+    headers.pop("content-encoding", None)
+    return httpx.Response(
+        response.status_code, headers=headers, content=content, request=request, extensions=response.extensions
+    )
+
+
 def _refusal(response: httpx.Response, now: Clock) -> RequestRejected | EngineRefused | EngineUnavailable:
     message = f"{response.request.url}: {response.status_code}: {_reason(response)}"
     wait = retry_after(response, now)
+    if response.status_code in BUSY and _error_field(response, "code") == NO_MONEY:
+        return EngineRefused(f"{message}; {REFUSED[402]}")
     if response.status_code in BUSY or (response.is_server_error and wait is not None):
         return Busy(message, wait)
     if response.is_server_error or response.status_code in PASSING:
@@ -163,7 +191,9 @@ def _refusal(response: httpx.Response, now: Clock) -> RequestRejected | EngineRe
     if hint := REFUSED.get(response.status_code):
         return EngineRefused(f"{message}; {hint}")
     if response.is_redirect:
-        return EngineRefused(f"{message}; name the address it points to ({response.headers.get('location')})")
+        return EngineRefused(
+            f"{message}; name the address it points to ({_one_line(response.headers.get('location', ''))})"
+        )
     return TooLong(_reason(response)) if _is_too_long(response) else RequestRejected(message)
 
 
@@ -186,14 +216,14 @@ def retry_after(response: httpx.Response, now: Clock) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _error_field(response: httpx.Response, name: str) -> str | None:
     try:
-        document = json.loads(response.content)
+        document = read_json(response.content)
     except ValueError:
         return None
     error = document.get("error") if isinstance(document, dict) else None
@@ -202,9 +232,13 @@ def _error_field(response: httpx.Response, name: str) -> str | None:
 
 
 def _reason(response: httpx.Response) -> str:
-    """The server's own words, one line, bounded."""
-    message = _error_field(response, "message") or response.text
-    return " ".join(message.split())[:300] or response.reason_phrase
+    """The server's own words."""
+    message = _error_field(response, "message") or response.content.decode("utf-8", "replace")
+    return _one_line(message) or response.reason_phrase
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
 
 
 def _is_too_long(response: httpx.Response) -> bool:

@@ -9,12 +9,13 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory.client.gate import Gate
-from factory.client.probe import Probed, probe
-from factory.client.protocol import Ability, Wire
+from factory.client.probe import Probed
+from factory.client.protocol import Ability
+from factory.client.replicas import probe_all
 from factory.client.transport import http_client
 from factory.engine import Engine
 from factory.files import temporary_of
@@ -146,12 +147,18 @@ class EngineRoom:
         )
         shown = f" with the key in {ref.api_key_env}" if key else ""
         self.progress.say(f"probing {', '.join(urls)} for {ref.model}{shown}")
-        probed = [await probe(client, url, ref.model) for url in urls]
-        for line in dict.fromkeys(line for one in probed for line in self._warnings(ref, one)):
+        roster = await probe_all(client, urls, ref.model, self.progress.say)
+        for line in dict.fromkeys(line for one in roster.probed for line in self._warnings(ref, one)):
             self.progress.say(line)
-        price = self.gate.budget.prices.get(ref.model)
         return Engine(
-            client, urls, _common(probed), machine.concurrency, say=self.progress.say, gate=self.gate, price=price
+            client,
+            urls,
+            roster.wire,
+            machine.concurrency,
+            say=self.progress.say,
+            gate=self.gate,
+            price=self.gate.budget.prices.get(ref.model),
+            absent=roster.absent,
         )
 
     @staticmethod
@@ -163,22 +170,6 @@ class EngineRoom:
                 "as a judge it is held to them, but it hardly means them"
             )
         return lines
-
-
-def _common(probed: list[Probed]) -> Wire:
-    """What all replicas can do. Replicas must serve the model under one name."""
-    first = probed[0].wire
-    if any(one.wire.model != first.model for one in probed):
-        names = ", ".join(sorted({one.wire.model for one in probed}))
-        raise EngineRefused(
-            f"urls: the servers name their model differently ({names}); they must be replicas of one model"
-        )
-    named = {one.wire.answers_as for one in probed}
-    return replace(
-        first,
-        abilities=frozenset.intersection(*(one.wire.abilities for one in probed)),
-        answers_as=first.answers_as if len(named) == 1 else None,
-    )
 
 
 def refuse_what_is_ignored(rollouts: Rollouts, engine: Engine) -> None:

@@ -17,14 +17,16 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from factory.client.backoff import LONGEST_WAIT
 from factory.client.pool import EngineGone
 from factory.client.protocol import Wire
 from factory.client.transport import TooLong, http_client
-from factory.engine import LONGEST_WAIT, PATIENCE, TRIES, Engine, RequestFailed
+from factory.engine import PATIENCE, TRIES, Engine, RequestFailed
 from schemas.chat import Completion, Message, Request, Role, Sampling
 from schemas.errors import EngineRefused, FactoryError, RequestRejected
 from tests.fake_engine import (
     CHAT,
+    Body,
     FakeEngine,
     Fault,
     always,
@@ -32,6 +34,7 @@ from tests.fake_engine import (
     drip,
     empty_text,
     error,
+    error_body,
     hang,
     html,
     in_turn,
@@ -92,6 +95,12 @@ def failure(url: str, **settings_: float) -> FactoryError:
 # Which fault becomes which error
 
 
+async def out_of_money(_: web.Request, __: object) -> web.Response:
+    """As OpenAI words it, with the status of a server that is busy."""
+    body = error_body("You exceeded your current quota", code="insufficient_quota")
+    return web.json_response(body, status=429)
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "tries", "words"),
     [
@@ -110,6 +119,11 @@ def failure(url: str, **settings_: float) -> FactoryError:
         (too_long, TooLong, 1, "maximum context length is 2048"),
         (instead({"error": "x"}), RequestFailed, TRIES, "no chat completion"),
         (error(401, "no key"), EngineRefused, 1, "api_key_env"),
+        (error(402, "Insufficient Balance"), EngineRefused, 1, "has to be paid for"),
+        (error(405, "no POST"), EngineRefused, 1, "end in /v1"),
+        (error(410, "retired"), EngineRefused, 1, "the model is gone"),
+        (error(451, "not there"), EngineRefused, 1, "the law"),
+        (out_of_money, EngineRefused, 1, "has to be paid for"),
         (error(403, "not yours"), EngineRefused, 1, "may not use this model"),
         (error(404, "what"), EngineRefused, 1, "end in /v1"),
         (redirect("http://elsewhere/v1"), EngineRefused, 1, "http://elsewhere/v1"),
@@ -174,6 +188,38 @@ def test_engine_refusal_in_openais_own_words_is_too_long(fake_engine: FakeEngine
     fake_engine.faults = always(fault)
 
     assert isinstance(failure(fake_engine.url), TooLong)
+
+
+# What a server refuses
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_engine_that_refuses_whatever_it_is_asked_stops_everything(fake_engine: FakeEngine, status: int) -> None:
+    fake_engine.faults = always(error(status, "model_decommissioned"))
+
+    error_ = failure(fake_engine.url)
+
+    assert isinstance(error_, EngineRefused)
+    assert f"{status}: model_decommissioned; it refuses even the smallest request" in str(error_)
+
+
+def test_engine_refusals_that_come_together_cost_one_or_two_canaries(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = whenever(lambda seen: seen.is_question, error(400, "bad role"))
+
+    async def ask(engine: Engine) -> list[object]:
+        asked = [engine.complete(a_request(f"number {number}")) for number in range(8)]
+        return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    ends = use(fake_engine.url, ask, concurrency=8)
+
+    assert all(isinstance(end, RequestRejected) for end in ends)
+    assert 1 <= len([seen for seen in fake_engine.seen if seen.is_canary]) < 8
+
+
+def test_engine_refusal_is_not_believed_while_the_server_answers_nobody(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = in_turn(error(400, "bad role"), error(500), None)
+
+    assert use(fake_engine.url, lambda engine: engine.complete(a_request())).faults == ("server",)
 
 
 def test_engine_long_error_page_is_cut_to_one_short_line(fake_engine: FakeEngine) -> None:
@@ -318,12 +364,37 @@ def test_engine_busy_server_costs_a_request_its_patience_and_not_its_tries(fake_
     assert use(fake_engine.url, lambda engine: engine.complete(a_request())).faults == ("busy",) * (4 * TRIES)
 
 
-def test_engine_server_that_is_busy_for_ever_ends_the_request(fake_engine: FakeEngine) -> None:
+def test_engine_busy_server_that_asks_for_long_waits_costs_no_request(fake_engine: FakeEngine) -> None:
+    fake_engine.faults = in_turn(*[busy("600")] * 5)
+
+    assert use(fake_engine.url, lambda engine: engine.complete(a_request())).text
+
+
+def test_engine_busy_server_that_answers_others_is_waited_for_without_end(fake_engine: FakeEngine) -> None:
+    turned_away = int(2 * PATIENCE / 600)
+
+    async def later(request: web.Request, answer: Body) -> web.StreamResponse:
+        await asyncio.sleep(0.05)
+        return await busy("600")(request, answer)
+
+    left = [later] * turned_away
+    fake_engine.faults = lambda seen: left.pop() if "unlucky" in seen.asked and left else None
+
+    async def ask(engine: Engine) -> Completion:
+        unlucky = asyncio.ensure_future(engine.complete(a_request("unlucky [ends]")))
+        while not unlucky.done():
+            await engine.complete(a_request())
+        return await unlucky
+
+    assert use(fake_engine.url, ask).faults == ("busy",) * turned_away
+
+
+def test_engine_server_that_is_busy_for_ever_ends_the_run_and_not_the_request(fake_engine: FakeEngine) -> None:
     fake_engine.faults = whenever(lambda seen: seen.is_question, busy("100"))
     waited: list[float] = []
 
     async def ask(engine: Engine) -> None:
-        with pytest.raises(RequestFailed, match="429: too many requests"):
+        with pytest.raises(EngineGone, match="429: too many requests"):
             await engine.complete(a_request())
 
     use(fake_engine.url, ask, waited=waited)

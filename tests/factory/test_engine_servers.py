@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import pytest
 
-from factory.client.pool import CANARIES, STRIKES, EngineGone, Sleep
+from factory.client.pool import CANARIES, STRIKES, Care, EngineGone, Pool, Replica, Sleep
 from factory.client.protocol import Ability, Wire
-from factory.client.transport import http_client
+from factory.client.transport import Unreached, http_client
+from factory.client.window import ToldWindow
 from factory.engine import TRIES, Engine, RequestFailed
 from schemas.chat import Completion, Message, Request, Role, Sampling
 from tests.fake_engine import (
@@ -166,6 +167,38 @@ def test_engine_answers_in_full_leave_nothing_running(fake_engine: FakeEngine) -
         return len(asyncio.all_tasks())
 
     assert use((fake_engine.url,), asked) == 1
+
+
+def test_engine_request_cancelled_as_it_is_told_that_nobody_is_left_leaves_nothing_running(
+    fake_engine: FakeEngine,
+) -> None:
+    """Both come in one step of the event loop."""
+    cancelling: list[Callable[[], bool]] = []
+
+    async def canary(_: str) -> None:
+        if len(cancelling) == 1 and replica.missed == CANARIES - 1:
+            asyncio.get_running_loop().call_soon(cancelling.pop())
+        raise Unreached("nobody")
+
+    async def load(_: str) -> None:
+        return None
+
+    replica = Replica("http://host/v1", ToldWindow(1))
+
+    async def main() -> int:
+        pool = Pool([replica], Care(canary, load, nap))
+        held = await pool.place(0)
+        waits = asyncio.ensure_future(pool.place(1))
+        await asyncio.sleep(0)
+        cancelling.append(waits.cancel)
+        pool.failed(held, Unreached("gone"), 0)
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        pool.release(held)
+        await nap(0)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(main()) == 1
 
 
 # Several servers

@@ -18,7 +18,7 @@ from factory.rollouts import Policy, plan, roll_out, seed_of, slots, split_reaso
 from schemas.chat import Completion, Message, RepetitionDetection, Role, Sampling
 from schemas.recipe import Decoding, Rollouts
 from schemas.rows import Loop, LoopRule, Prompt, Rollout
-from tests.fake_engine import UNITS, FakeEngine, error, no_faults, whenever
+from tests.fake_engine import UNITS, FakeEngine, Seen, error, no_faults, whenever
 
 SIX = ("greedy", "t0", "t1", "t2", "t3", "t4")
 PROMPT = Prompt("p1", "file", (Message(Role.USER, "Hi"),), tools='[{"type": "function"}]')
@@ -213,10 +213,14 @@ def test_roll_out_thoughts_that_the_server_split_off_get_their_tags_back(tmp_pat
     assert (row.reasoning, row.text) == ("<think>why</think>", "because")
 
 
+def greedy(seen: Seen) -> bool:
+    return seen.is_question and seen.body["temperature"] == 0
+
+
 def test_roll_out_answer_that_failed_is_a_row_with_a_reason_and_nothing_else(
     fake_engine: FakeEngine, tmp_path: Path
 ) -> None:
-    fake_engine.faults = whenever(lambda seen: seen.body.get("temperature") == 0, error(400, "no greed"))
+    fake_engine.faults = whenever(greedy, error(400, "no greed"))
 
     failed, *others = rows_of(fake_engine, [a_prompt("Hi [ends]")], tmp_path / "j")
 
@@ -236,7 +240,7 @@ def test_roll_out_answer_that_failed_is_a_row_with_a_reason_and_nothing_else(
 
 def test_roll_out_failed_answer_is_asked_for_again_the_next_time(fake_engine: FakeEngine, tmp_path: Path) -> None:
     """A failure is no answer: until the shard is closed it can still come."""
-    fake_engine.faults = whenever(lambda seen: seen.body.get("temperature") == 0, error(400, "no greed"))
+    fake_engine.faults = whenever(greedy, error(400, "no greed"))
     rows_of(fake_engine, [a_prompt("Hi [ends]")], tmp_path / "j")
     fake_engine.faults = no_faults
     fake_engine.seen.clear()

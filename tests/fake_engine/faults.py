@@ -5,6 +5,7 @@ request meets, None for none; all of them are deterministic in the order, or in 
 """
 
 import asyncio
+import gzip
 import json
 import math
 from collections import Counter, deque
@@ -157,8 +158,23 @@ def instead(document: object) -> Fault:
     return fault
 
 
+def raw(content: bytes) -> Fault:
+    """Any bytes that call themselves JSON."""
+
+    async def fault(_: web.Request, __: Body) -> web.Response:
+        return web.Response(body=content, content_type="application/json")
+
+    return fault
+
+
 async def empty_text(_: web.Request, answer: Body) -> web.Response:
     answer["choices"][0]["message"]["content"] = None
+    return web.json_response(answer)
+
+
+async def aborted(_: web.Request, answer: Body) -> web.Response:
+    """The server dropped the request, after all its tokens."""
+    answer["choices"][0]["finish_reason"] = "abort"
     return web.json_response(answer)
 
 
@@ -196,6 +212,37 @@ async def drip(request: web.Request, _: Body) -> web.StreamResponse:
     while True:
         await response.write(b" ")
         await asyncio.sleep(0.02)
+
+
+def endless(status: int) -> Fault:
+    """A body that never ends, as fast as it is read."""
+
+    async def fault(request: web.Request, _: Body) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, headers={"content-type": "application/json"})
+        await response.prepare(request)
+        while True:
+            await response.write(b" " * 2**16)
+
+    return fault
+
+
+def bomb(status: int) -> Fault:
+    """A hundred kilobytes that unpack to a hundred megabytes."""
+
+    async def fault(_: web.Request, __: Body) -> web.Response:
+        return _packed(b" " * (100 * 2**20), status)
+
+    return fault
+
+
+async def packed(_: web.Request, answer: Body) -> web.Response:
+    """The right answer, packed."""
+    return _packed(json.dumps(answer).encode(), 200)
+
+
+def _packed(content: bytes, status: int) -> web.Response:
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    return web.Response(body=gzip.compress(content, 1), status=status, headers=headers)
 
 
 def slowly(seconds: float) -> Fault:
@@ -245,12 +292,17 @@ def first_tries(*faults: Fault) -> Script:
 
 def dies_after(questions: int) -> Script:
     """The server answers so many questions of the run, and then nobody and nothing any more."""
+    return from_then_on(questions, reset)
+
+
+def from_then_on(questions: int, fault: Fault) -> Script:
+    """So many questions of the run are answered, and whatever is asked after that, of whomever, meets the fault."""
     answered = 0
 
     def script(seen: Seen) -> Fault | None:
         nonlocal answered
         answered += seen.path == CHAT and not seen.is_canary
-        return reset if answered > questions else None
+        return fault if answered > questions else None
 
     return script
 

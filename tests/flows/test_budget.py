@@ -18,7 +18,19 @@ from schemas.errors import BudgetSpent, RecipeError
 from schemas.manifest import Spent
 from schemas.rows import Rollout
 from tests.conftest import Command, RecipeWriter
-from tests.fake_engine import FakeEngine, error, first_tries, no_faults, slowly, whenever
+from tests.fake_engine import (
+    FakeEngine,
+    Fault,
+    aborted,
+    empty_text,
+    error,
+    first_tries,
+    no_choices,
+    no_faults,
+    slowly,
+    whenever,
+    wrong_model,
+)
 from tests.runs import Tables, assert_equal, kept, made, make
 
 
@@ -66,6 +78,24 @@ def test_budget_counts_every_try(write_recipe: RecipeWriter, fake_engine: FakeEn
         make(write_recipe({"budget.max_requests": 41}))
 
     assert len(fake_engine.questions) == 41
+
+
+@pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("fault", [empty_text, wrong_model, no_choices, aborted])
+def test_budget_counts_the_tokens_of_replies_that_are_no_answers(
+    write_recipe: RecipeWriter, fake_engine: FakeEngine, fault: Fault
+) -> None:
+    prompts = [{"prompt": f"What is number {number}? [ends]"} for number in range(3)]
+    path = write_recipe(prompts=prompts)
+    make(path, Stage.ROLLOUTS)
+    once = spent(path)
+    fake_engine.faults = first_tries(fault)
+    twice = write_recipe({"name": "twice"}, prompts, "twice")
+
+    make(twice, Stage.ROLLOUTS)
+
+    assert spent(twice).prompt_tokens == 2 * once.prompt_tokens
+    assert spent(twice).completion_tokens == 2 * once.completion_tokens
 
 
 def test_budget_counts_over_all_starts(

@@ -16,7 +16,7 @@ import pytest
 from factory.client.protocol import Ability
 from factory.recipes.recipe_file import read_recipe
 from factory.run import RunFolder, run_folder
-from schemas.rows import Loop, Rollout
+from schemas.rows import Loop, Rollout, VerdictStatus
 from tests.conftest import PROMPTS, Command, Ended, RecipeWriter
 from tests.fake_engine import (
     MODELS,
@@ -24,11 +24,14 @@ from tests.fake_engine import (
     always,
     dies_after,
     error,
+    from_then_on,
     html,
+    in_turn,
     instead,
     no_faults,
     whenever,
 )
+from tests.runs import tables
 
 
 def strictly(text: str) -> Any:
@@ -370,6 +373,26 @@ def test_run_nothing_listens_may_be_tried_again(prefactory: Command, write_recip
     assert url in ended.error
 
 
+def test_run_replica_that_does_not_listen_is_done_without(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        ended = prefactory("run", write_recipe({"policy.urls": [url, fake_engine.url]}), "--plain")
+
+    assert ended.code == 0
+    assert f"{url}: out of the pool, 1 of 2 servers answer the probe" in ended.err
+
+
+def test_run_first_probe_that_meets_a_fault_is_tried_again(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine
+) -> None:
+    fake_engine.faults = in_turn(error(500))
+
+    assert prefactory("run", write_recipe(), "--plain").code == 0
+
+
 @pytest.mark.usefixtures("unhurried")
 def test_run_engine_that_dies_may_be_tried_again(
     prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine
@@ -381,6 +404,25 @@ def test_run_engine_that_dies_may_be_tried_again(
     assert died.code == 1
     assert fake_engine.url in died.error
     assert prefactory("run", write_recipe(), "--plain").code == 0
+
+
+@pytest.mark.parametrize(("status", "said"), [(402, "Insufficient Balance"), (400, "model_decommissioned")])
+@pytest.mark.parametrize("questions", [20, 100], ids=["of rollouts", "of verdicts"])
+def test_run_engine_that_refuses_everything_from_then_on_stops_it_and_leaves_no_row(
+    prefactory: Command, write_recipe: RecipeWriter, fake_engine: FakeEngine, status: int, said: str, questions: int
+) -> None:
+    fake_engine.faults = from_then_on(questions, error(status, said))
+    stopped = prefactory("run", write_recipe(), "--plain")
+    asked = len(fake_engine.questions)
+    fake_engine.faults = no_faults
+
+    assert stopped.code == 2
+    assert f"{status}: {said}" in stopped.error
+    assert asked <= questions + 3 * 16
+    assert prefactory("run", write_recipe(), "--plain").code == 0
+    rows = tables(run_folder(read_recipe(write_recipe())))
+    assert [row.error for row in rows.rollouts] == [None] * 6 * len(PROMPTS)
+    assert all(row.status is not VerdictStatus.FAILED for row in rows.verdicts)
 
 
 def test_run_wrong_key_is_one_line_without_the_key(

@@ -20,6 +20,7 @@ from tests.fake_engine import (
     html,
     in_turn,
     instead,
+    raw,
     redirect,
     reset,
     truncated,
@@ -143,9 +144,16 @@ def test_probe_html_instead_of_models_is_refused(fake_engine: FakeEngine) -> Non
     assert "end in /v1" in said
 
 
-@pytest.mark.parametrize("document", [{}, {"data": []}, {"data": [{}]}, {"data": ["m"]}, [], None, "x"])
+@pytest.mark.parametrize("document", [{}, {"data": []}, {"data": [{}]}, {"data": ["m"]}, {"data": 1}, [], None, "x"])
 def test_probe_list_of_models_that_is_none_is_refused(fake_engine: FakeEngine, document: object) -> None:
     fake_engine.faults = always(instead(document), MODELS)
+
+    assert "answers no list of models" in refusal(fake_engine.url)
+
+
+@pytest.mark.parametrize("text", [b"[" * 200_000, b'{"data": ' * 100_000, b'{"data": ' + b"9" * 10_000])
+def test_probe_list_of_models_that_cannot_be_read_is_refused(fake_engine: FakeEngine, text: bytes) -> None:
+    fake_engine.faults = always(raw(text), MODELS)
 
     assert "answers no list of models" in refusal(fake_engine.url)
 

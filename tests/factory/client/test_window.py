@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.fuzz_inputs import loads
 from factory.client.server_load import metrics_address, read_load
 from factory.client.window import CUT, FeltWindow, Load, ToldWindow, Window
 
-loads = st.builds(Load, st.integers(0, 500), st.integers(0, 500), st.floats(0, 1))
+told = st.builds(Load, st.integers(0, 500), st.integers(0, 500), st.floats(0, 1))
 
 
-@given(st.integers(1, 300), st.lists(st.one_of(loads, st.sampled_from(["away", "answered"])), max_size=60))
+@given(st.integers(1, 300), st.lists(st.one_of(told, st.sampled_from(["away", "answered"])), max_size=60))
 def test_windows_stay_between_one_and_the_ceiling_whatever_happens(ceiling: int, events: list[Load | str]) -> None:
     for window in (ToldWindow(ceiling), FeltWindow(ceiling)):
         for now, event in enumerate(events):
@@ -191,8 +192,13 @@ def test_read_load_of_another_server_is_none(content: bytes) -> None:
     assert read_load(content) is None
 
 
-@given(st.binary(max_size=300))
-def test_read_load_takes_any_bytes(content: bytes) -> None:
+@pytest.mark.parametrize("figure", [b"1e+-", b"1e999", b"-1e999", b"-"])
+def test_read_load_of_a_figure_that_is_none_is_none(figure: bytes) -> None:
+    assert read_load(METRICS.replace(b"12.0", figure)) is None
+
+
+@given(st.binary(max_size=300) | loads())
+def test_read_load_takes_any_bytes_and_any_figures(content: bytes) -> None:
     read_load(content)
 
 

@@ -72,7 +72,9 @@ def of(name: str) -> str:
 
 
 def by(seen: Seen) -> str:
-    return next(judge.name for judge in JUDGES if seen.body["messages"][0]["content"].startswith(of(judge.name)))
+    """Which judge asks; "" for a canary."""
+    said = seen.body["messages"][0]["content"]
+    return next((judge.name for judge in JUDGES if said.startswith(of(judge.name))), "")
 
 
 def test_cases_are_joined_by_id_and_never_by_position() -> None:
