@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from factory.client.reading import READING, read_reading, reading_address, reading_body
 from schemas.chat import Completion, Message, Request, Role, Sampling, Task, TokenAlternative
@@ -18,6 +18,7 @@ from schemas.errors import EngineRefused, EngineUnavailable
 
 Body = dict[str, Any]
 ROUNDING = 1e-3  # by so much a log-probability may be above nought
+MOST_TOKENS = 2**31  # of one request
 ABORTED = "abort"  # vLLM's finish reason for a request that it dropped
 
 
@@ -167,13 +168,22 @@ class _Choice(_Reply):
 _NOTHING = _Choice(message=_Said())
 
 
+def _believable(count: object) -> object:
+    """What no request can take counts as not said: a budget that was told nonsense would stop a run, or never."""
+    whole = isinstance(count, int) or (isinstance(count, float) and count.is_integer())
+    return count if whole and 0 <= count < MOST_TOKENS else None
+
+
+_Count = Annotated[int | None, BeforeValidator(_believable)]
+
+
 class _Cached(_Reply):
-    cached_tokens: int | None = None
+    cached_tokens: _Count = None
 
 
 class _Usage(_Reply):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
     prompt_tokens_details: _Cached | None = None
 
 

@@ -122,6 +122,15 @@ def test_read_completion_what_is_not_there_is_none_and_no_default() -> None:
     assert (found.token_ids, found.prompt_token_ids, found.prompt_tokens) == (None, None, None)
 
 
+@pytest.mark.parametrize("count", ["-5", "1" + "0" * 400, "1e999", "NaN", "0.5", '"many"', "[1]"])
+def test_read_completion_count_that_no_request_can_take_is_not_known_and_costs_no_answer(count: str) -> None:
+    usage = f'{{"prompt_tokens": {count}, "completion_tokens": {count}}}'
+
+    found = read_completion("r", f'{{"choices": [{{"message": {{"content": "A."}}}}], "usage": {usage}}}'.encode())
+
+    assert (found.text, found.prompt_tokens, found.completion_tokens) == ("A.", None, None)
+
+
 def test_read_completion_refusal_is_told_from_an_answer_that_stopped() -> None:
     message = {"content": None, "refusal": "I cannot help with that."}
     body = {"choices": [{"message": message, "finish_reason": "stop"}]}
