@@ -170,8 +170,9 @@ _NOTHING = _Choice(message=_Said())
 
 def _believable(count: object) -> object:
     """What no request can take counts as not said: a budget that was told nonsense would stop a run, or never."""
-    whole = isinstance(count, int) or (isinstance(count, float) and count.is_integer())
-    return count if whole and 0 <= count < MOST_TOKENS else None
+    if isinstance(count, int) or (isinstance(count, float) and count.is_integer()):
+        return count if 0 <= count < MOST_TOKENS else None
+    return None
 
 
 _Count = Annotated[int | None, BeforeValidator(_believable)]
