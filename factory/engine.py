@@ -83,6 +83,7 @@ class _Course:
 
     jitter: Random
     ticket: int  # its turn: the lowest has the next place
+    before: int  # answers of the engine, when it was asked for
     faults: list[Fault] = field(default_factory=list)
     blamed: int = 0  # tries that met a fault which may be the request's own
     renamed: int = 0  # of these, by another model than was asked
@@ -178,7 +179,7 @@ class Engine:
 
     async def complete(self, request: Request) -> Completion:
         """One answer. Raises RequestRejected, RequestFailed, EngineRefused or EngineGone; Halted by the gate."""
-        course = _Course(self.jitter, next(self._tickets))
+        course = _Course(self.jitter, next(self._tickets), self.answers)
         while True:
             try:
                 return await self._tried(request, course)
@@ -187,10 +188,14 @@ class Engine:
             except Transient as error:
                 if course.renamed == TRIES:
                     raise EngineRefused(f"{error}: the server has another model now than at the start") from error
-                if course.is_out_of_patience:
+                if course.is_out_of_patience and self.answers == course.before:
                     raise EngineGone(f"{error}: nobody was answered in {PATIENCE:g} s of waiting") from error
-                if await self._any_answers():
+                if (
+                    await self._any_answers()
+                ):  # the others were answered: it is too much, as one beyond a limit a minute
                     raise RequestFailed(_given_up(course, error), tuple(course.faults)) from error
+                if course.is_out_of_patience:
+                    raise EngineGone(f"{error}: nobody is answered any more") from error
                 # No server does: it was not the request. It waits for them with all the others.
                 course.blamed, course.renamed = 0, 0
 

@@ -26,6 +26,8 @@ from schemas.recipe import ModelRef, Recipe
 from schemas.semi_online import Attempt, Fallback, Merge, RoundOutcome, SemiOnline, Story
 from schemas.train import Train
 
+MERGED = "merged"  # a folder beside the checkpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -234,7 +236,7 @@ class _Loop:
         before = [] if merge is None else [one.folder for one in done[1:] if one.folder is not None][1 - merge.last :]
         if merge is None or not before:
             return checkpoint, digest
-        target = folder / "merged"
+        target = folder / MERGED
         return target, self.steps.merge([*before, checkpoint], shares(merge, len(before) + 1), target)
 
 

@@ -26,10 +26,11 @@ from factory.training.token_pairs import digest_of, read_token_pairs
 from factory.training_process import training_environment, training_process
 from schemas.errors import DriftError, Halted, Stopped, TrainerEnded
 from schemas.train import Train
-from schemas.training import PLAN, RESULT, TrainingPlan, TrainingResult
+from schemas.training import METRICS, PLAN, RESULT, TrainingPlan, TrainingResult
 
 CHECKPOINT = "checkpoint"
 TRIPPED = 2  # the trainer's exit code for it
+LEFT = (PLAN, RESULT, METRICS, "metrics.png", "state", CHECKPOINT)  # by a training, in its folder
 _SHOWN = 4  # changed fields that an error names
 
 Say = Callable[[str], None]
@@ -106,24 +107,25 @@ async def train(plan: TrainingPlan, log: Path, say: Say, gate: Gate, withheld: C
     return Trained(plan.folder, _read_result(plan.folder), new=True)
 
 
-def other_settings(plan: TrainingPlan) -> list[str]:
-    """What the training that lies in the plan's folder was made from otherwise; empty: there is none, or the same one."""
+def other_settings(plan: TrainingPlan) -> list[str] | None:
+    """What the training that lies in the plan's folder was made from otherwise, the first few fields; None: there is none."""
     try:
         before = TrainingPlan.model_validate_json((plan.folder / PLAN).read_bytes())
     except (FileNotFoundError, ValidationError):
-        return []
-    return changed_fields(before.made_from, plan.made_from)
+        return None
+    return changed_fields(before.made_from, plan.made_from)[:_SHOWN]
 
 
 def _known(plan: TrainingPlan) -> TrainingResult | None:
     """The result of the same training, if there is one. Raises DriftError where another one lies in the folder."""
-    if changed := other_settings(plan):
+    if (changed := other_settings(plan)) is None:
+        return None
+    if changed:
         raise DriftError(
-            f"{plan.folder}: holds a training that was made with other settings: {'; '.join(changed[:_SHOWN])}. "
+            f"{plan.folder}: holds a training that was made with other settings: {'; '.join(changed)}. "
             "Give this one a --name, set the field back, or remove the folder"
         )
     try:
-        TrainingPlan.model_validate_json((plan.folder / PLAN).read_bytes())
         result = _read_result(plan.folder)
     except (FileNotFoundError, ValidationError):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factory import store
 from factory.client.gate import Gate
 from factory.client.spending import Spending
 from factory.evaluation.evaluating import Evaluated, evaluate, subject_of
@@ -21,10 +22,10 @@ from factory.merging import merge
 from factory.opening import cache_folder, open_run
 from factory.progress import Progress
 from factory.run import RunFolder, run_folder
-from factory.semi_online import Checkpoint, Job, Learnt, Weighed
+from factory.semi_online import MERGED, Checkpoint, Job, Learnt, Weighed
 from factory.serving.engines import digest_of
 from factory.serving.models import resolve_model
-from factory.trainer import other_settings, plan_training, train
+from factory.trainer import LEFT, other_settings, plan_training, train
 from factory.work import now
 from flows.judging import Runner
 from flows.round import gate_of, make_round
@@ -92,7 +93,7 @@ class RealSteps:
             trust_remote_code=self.recipe.policy.trust_remote_code,
         )
         if changed := other_settings(plan):  # of a round that promoted nothing: a promoted one is not trained again
-            aside = run.put_aside(job.folder, now())
+            aside = _put_aside(run, job.folder)
             say(
                 f"round {job.round}: trained anew, for what has changed: {'; '.join(changed)}; the earlier one: {aside}"
             )
@@ -141,6 +142,17 @@ class RealSteps:
         against = whole.against[0]
         tripped = tuple(f"{one.bound}: {one.why}" for one in against.tripped)
         return Weighed(tripped, evaluation_figures(whole.figures[1], against))
+
+
+def _put_aside(run: RunFolder, folder: Path) -> Path:
+    """What a training and its merge have left in a folder that may hold others. Where it lies then. Raises StorageError."""
+    at = now()
+    try:
+        for name in (*LEFT, MERGED):
+            run.put_aside(folder / name, at)
+    except OSError as error:
+        raise store.storage_error(folder, error) from error
+    return run.aside_path(at)
 
 
 def with_token_ids(recipe: Recipe) -> Recipe:

@@ -68,7 +68,8 @@ def train(
     made = recipe_of(whole, folder)
     settings = (made if recipe is None else read_recipe(recipe)).train.settled(made.seed)
     name = _checked(name if recipe is None else name or _digest(settings))
-    wanted = _needs(folder, folder.export_path(FORMAT), folder.train_path(round_, name))
+    start = [path] if (path := Path(made.policy.model)).is_relative_to(folder.root) else []
+    wanted = _needs(folder, folder.export_path(FORMAT), folder.train_path(round_, name), *start)
     found: list[Trained] = []
     with (
         progress_display() as progress,

@@ -22,6 +22,7 @@ from schemas.errors import EngineTimeout, EngineUnavailable, Fixable, Halted, Tr
 STRIKES = 8  # failures with no answer between them, after which a server leaves the pool
 CANARIES = 6  # failed ones after which a server is given up, where there is no other
 LONGEST_REST = 60.0  # seconds between two canaries
+DOUBLINGS = 6  # from a second, until it is reached
 LONGEST_PAUSE = 600.0  # seconds that a server may ask to be left alone; more is taken for a mistake
 LOOK = 2.0  # seconds between two looks at a server's load
 
@@ -236,7 +237,7 @@ class Pool:
     async def _bring_back(self, replica: Replica) -> None:
         replica.missed = 0
         while True:
-            longest = min(LONGEST_REST, 2.0**replica.missed)
+            longest = min(LONGEST_REST, 2.0 ** min(replica.missed, DOUBLINGS))
             try:
                 await self._care.sleep(self._care.jitter.uniform(longest / 2, longest))
                 await self._care.canary(replica.url)
@@ -251,7 +252,7 @@ class Pool:
                 return
         del self._tending[replica]
         replica.state = State.SERVES
-        self._care.say(f"{replica.url}: answers again, back in the pool")
+        self._care.say(f"{replica.url}: answers, and is in the pool")
         self._hand_out()
 
     def _all_lost(self) -> bool:

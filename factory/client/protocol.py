@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from factory.client.reading import READING, read_reading, reading_address, reading_body
+from factory.client.usage import Usage
 from schemas.chat import Completion, Message, Request, Role, Sampling, Task, TokenAlternative
 from schemas.errors import EngineRefused, EngineUnavailable
 
 Body = dict[str, Any]
 ROUNDING = 1e-3  # by so much a log-probability may be above nought
-MOST_TOKENS = 2**31  # of one request
 ABORTED = "abort"  # vLLM's finish reason for a request that it dropped
 
 
@@ -168,30 +168,10 @@ class _Choice(_Reply):
 _NOTHING = _Choice(message=_Said())
 
 
-def _believable(count: object) -> object:
-    """What no request can take counts as not said: a budget that was told nonsense would stop a run, or never."""
-    if isinstance(count, int) or (isinstance(count, float) and count.is_integer()):
-        return count if 0 <= count < MOST_TOKENS else None
-    return None
-
-
-_Count = Annotated[int | None, BeforeValidator(_believable)]
-
-
-class _Cached(_Reply):
-    cached_tokens: _Count = None
-
-
-class _Usage(_Reply):
-    prompt_tokens: _Count = None
-    completion_tokens: _Count = None
-    prompt_tokens_details: _Cached | None = None
-
-
 class _Response(_Reply):
     choices: list[_Choice]
     model: str | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
     prompt_token_ids: list[int] | None = None
 
 
@@ -202,7 +182,7 @@ class _Class(_Reply):
 class _Classified(_Reply):
     data: list[_Class]
     model: str | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 def canary(wire: Wire) -> Request:
@@ -256,7 +236,7 @@ def _read_reward(request_id: str, content: bytes, answers_as: str | None) -> Com
         response = _Classified.model_validate_json(content)
     except ValidationError as error:
         raise EngineUnavailable(f"the engine's reply is no classification: {_first_problem(error)}") from error
-    usage = response.usage or _Usage()
+    usage = response.usage or Usage()
     took = Completion(request_id, "", "stop", prompt_tokens=usage.prompt_tokens)
     _of_model(took, response.model, answers_as)
     numbers = response.data[0].probs if response.data else []
@@ -275,7 +255,7 @@ def read_completion(request_id: str, content: bytes, answers_as: str | None = No
         response = _Response.model_validate_json(content)
     except ValidationError as error:
         raise EngineUnavailable(f"the engine's reply is no chat completion: {_first_problem(error)}") from error
-    choice, usage = response.choices[0] if response.choices else _NOTHING, response.usage or _Usage()
+    choice, usage = response.choices[0] if response.choices else _NOTHING, response.usage or Usage()
     refused = choice.message.refusal is not None  # OpenAI's own servers end a refusal with "stop"
     completion = Completion(
         request_id=request_id,

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from factory.client.usage import Usage
 from schemas.chat import Completion, Request, Task
 from schemas.errors import EngineUnavailable
 
@@ -28,15 +29,10 @@ class _Choice(_Reply):
     prompt_token_ids: list[int] | None = None
 
 
-class _Usage(_Reply):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
 class _Read(_Reply):
     choices: list[_Choice]
     model: str | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 class _Spelt(_Reply):
@@ -73,7 +69,7 @@ def read_reading(request: Request, content: bytes) -> tuple[Completion, str | No
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise EngineUnavailable(f"the engine's reply is no completion: {first['msg']}") from error
-    usage = read.usage or _Usage()
+    usage = read.usage or Usage()
     logprobs = _logprobs(read.choices[0]) if read.choices else None
     completion = Completion(
         request.request_id,

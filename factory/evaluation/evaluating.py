@@ -171,7 +171,13 @@ class _Asking:
         passages = passages_of(self.subject.settings)
         requests = {hashlib.sha256(text.encode()).hexdigest()[:16]: text for text in passages}
         asked = [_reading(name, text) for name, text in requests.items()]
-        kept = await self._asked(PROSE, self.subject.digest, asked)
+        try:
+            kept = await self._asked(PROSE, self.subject.digest, asked)
+        except (
+            EngineRefused
+        ) as error:  # an address that it does not have; what it refuses of all, it refused of answers
+            self.progress.say(f"warning: {PROSE}: {error}")
+            kept = {}
         found = [
             Passage(name, reply.logprob, reply.logprob_tokens, len(text.encode()))
             for name, text in requests.items()

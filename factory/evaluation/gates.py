@@ -12,10 +12,11 @@ from factory.evaluation.figures import GREEDY, SAMPLED, Figures
 from schemas.evaluation import Bounds
 
 CHANCE = 0.05  # McNemar's p must be as low too: of a handful of changes the interval is too narrow
-LACKING = 0.05  # of the questions may be without an answer of either checkpoint; of more the rest says too little
+LACKING = 0.05  # of the earlier one's answers may be without a counterpart; of more the rest says too little
 UNMEASURED = "it was not measured; mend that, or set evaluation.bounds.{} to null"
 UNANSWERED = (
-    "only {} of {} {} questions have an answer of both; ask again what failed, or set evaluation.bounds.{} to null"
+    "of {1} {2} answers of the earlier checkpoint only {0} have one of the later beside them; take its folder away from "
+    "RUN/evaluation, and it is asked again, or set evaluation.bounds.{3} to null"
 )
 
 
@@ -67,11 +68,11 @@ def _sampled_loops(before: Figures, compared: Sequence[Compared], bound: float |
 
 
 def _unanswered(before: Figures, compared: Sequence[Compared], decoding: str, bound: str) -> Iterator[Tripped]:
-    """Where too many questions lack an answer: those that failed may be the very ones that would loop."""
+    """Where too many answers are missing: those that failed may be the very ones that would loop."""
     had = sum(one.loops.n for one in _of(compared, decoding))
     largest = max((one.max_tokens for one in before.answers), default=0)
     own = [one for one in before.answers if (one.decoding, one.max_tokens) == (decoding, largest)]
-    asked = sum(one.answers + one.failed for one in own)
+    asked = sum(one.answers for one in own)
     if not had:
         yield Tripped(bound, UNMEASURED.format(bound))
     elif had < (1 - LACKING) * asked:

@@ -7,6 +7,7 @@ independent samples. Most questions are answered alike by both, and only the oth
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from factory.wilson import wilson
 
@@ -98,7 +99,7 @@ class Paired:
         """
         changed, fewer = self.before + self.after, min(self.before, self.after)
         tail = sum(math.comb(changed, k) for k in range(fewer + 1))
-        return min(1.0, 2.0 * tail / float(2**changed))
+        return float(min(Fraction(1), Fraction(2 * tail, 2**changed)))  # neither is a float beyond a thousand changes
 
 
 def _added(own: float, other: float, phi: float) -> float:

@@ -38,11 +38,12 @@ class Stage(StrEnum):
     EXPORT = "export"
 
 
+LEDGER = "ledger"  # the version of its form
 MARKS = "marks"  # the digest of what people say of the pairs, where the recipe heeds it
 
 # The fields that decide a stage, beyond those of the stages before it. A change of the others leaves its rows valid.
 _OWN = {
-    Stage.PROMPTS: ("ledger", "seed", "prompts.", "sources."),
+    Stage.PROMPTS: (LEDGER, "seed", "prompts.", "sources."),
     Stage.ROLLOUTS: ("policy.", "rollouts.", "models.policy", "detector"),
     Stage.VERDICTS: ("jury.judges", "jury.verifiers", "jury.cascade", "jury.trust", "models.judges.", "rubrics."),
     Stage.SPREADS: (),
@@ -65,7 +66,7 @@ def full_identity(recipe: Recipe, provenance: Provenance) -> dict[str, str]:
     found |= {model_field(role): json.dumps(digest) for role, digest in provenance.models.items()}
     for group, values in (("rubrics", provenance.rubrics), ("sources", provenance.sources)):
         found |= {f"{group}.{name}": json.dumps(digest) for name, digest in values.items()}
-    found["ledger"] = json.dumps(LEDGER_VERSION)
+    found[LEDGER] = json.dumps(LEDGER_VERSION)
     found["detector"] = json.dumps(provenance.detector)
     if provenance.weights:
         found["weights"] = json.dumps(provenance.weights)

@@ -50,11 +50,11 @@ class Journal:
         """Raises StorageError, also where an earlier answer could not be put on the disk."""
         line = _written_line(completion)
         try:
-            if self._lost is not None:
-                raise self._lost
             handle = self._open() if self._handle is None else self._handle
             while line:
                 line = line[os.write(handle, line) :]
+            if self._lost is not None:
+                raise self._lost
         except OSError as error:
             self._handle = None  # half a line may lie there now: whoever opens it again begins a new one
             raise store.storage_error(self.path, error) from error

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from factory.ledger.found import Fault, Kind
-from factory.ledger.identity import SHOWN, Stage, full_identity
+from factory.ledger.identity import LEDGER, SHOWN, Stage, full_identity
 from factory.recipes.recipe_file import changed_fields, identity
 from factory.work import Work
 from schemas.manifest import RunManifest
@@ -22,6 +22,9 @@ def wrong_origin(work: Work, manifest: RunManifest) -> Fault | None:
     if not changed:
         return None
     said = "; ".join(changed[:SHOWN])
+    if manifest.identity.get(LEDGER) != follows[LEDGER] and not _made_from(work, follows):
+        why = f"is of a folder whose ledger has another form ({said}); give the recipe another `name`"
+        return Fault(Kind.RECIPE, Stage.PROMPTS, -1, _name(work, work.run.manifest_path), why)
     if _made_from(work, manifest.identity) <= _made_from(work, follows):
         why = f"its identity does not follow from recipe and provenance: {said}"
         return Fault(Kind.IDENTITY, Stage.PROMPTS, -1, _name(work, work.run.manifest_path), why)

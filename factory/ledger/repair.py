@@ -47,8 +47,14 @@ def _refuse_drift(work: Work, faults: Sequence[Fault]) -> None:
     for fault in faults:
         if fault.kind is Kind.RECIPE:
             raise DriftError(f"{work.run.root / fault.file}: {fault.why}")
-    for stage in _ASKED:
-        drifted = {fault.shard for fault in faults if (fault.kind, fault.stage) == (Kind.ORIGIN, stage)}
+    for stage in (Stage.ROLLOUTS, Stage.VERDICTS):  # of the same parts, by other fields
+        drifted = {
+            fault.shard
+            for fault in faults
+            if (fault.kind, fault.stage) == (Kind.ORIGIN, stage)
+            and (record := work.found(stage, fault.shard)) is not None
+            and record.inputs == work.inputs(stage, fault.shard)
+        }
         if drifted and drifted.issuperset(shard for shard in work.shards() if work.found(stage, shard)):
             raise DriftError(
                 f"{work.run.root}: all its {stage} were made from something else than what lies there: another recipe or "

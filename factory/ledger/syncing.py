@@ -23,6 +23,7 @@ class Syncer:
     def __init__(self, pause: Callable[[], object] = lambda: time.sleep(PERIOD)) -> None:
         self._pause = pause
         self._lock = threading.Lock()
+        self._at_it = threading.Lock()
         self._some = threading.Event()
         self._written: set[Written] = set()
         self._thread: threading.Thread | None = None
@@ -31,16 +32,19 @@ class Syncer:
         with self._lock:
             self._written.add(one)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._go_on, name="journals", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._go_on, name="journals", daemon=True)
+                thread.start()
+                self._thread = thread
         self._some.set()
 
     def now(self) -> None:
-        with self._lock:
-            written, self._written = self._written, set()
-            self._some.clear()
-        for one in written:
-            one.put_on_disk()
+        """Also what another thread has begun with is on the disk then."""
+        with self._at_it:
+            with self._lock:
+                written, self._written = self._written, set()
+                self._some.clear()
+            for one in written:
+                one.put_on_disk()
 
     def _go_on(self) -> None:
         while True:

@@ -45,8 +45,9 @@ class Shape:
 
 def shape_of(run: RunFolder) -> Shape:
     """Raises Fixable where its tables cannot be read."""
+    counted = figures(run.root, run.round)
     with queries.session(run.root, run.round) as ask:
-        return Shape(figures(run.root, run.round), rates(ask(CUBE).rows), margins_of(ask), lengths_of(ask))
+        return Shape(counted, rates(ask(CUBE).rows), margins_of(ask), lengths_of(ask))
 
 
 def card_images(shape: Shape) -> tuple[Image, ...]:

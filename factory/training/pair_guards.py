@@ -17,6 +17,7 @@ from schemas.training import PairFigures
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 GRAM = 3  # tokens
 COMMON = 0.5  # share of the prompts from which on a 3-gram is the chat template's, and says nothing
+ROUNDING = 1e-9  # 0.55 of 100 is a little more than 55
 _FEW = 4  # prompts among which nothing can be called common
 _NAMED = 3  # prompts that a reason names
 
@@ -72,9 +73,10 @@ def near_twins(train: Sequence[TokenPair], test: Sequence[TokenPair], threshold:
 
     def has_twin(pair: TokenPair) -> bool:
         own = sorted(_grams(pair.prompt_ids) - common, key=lambda gram: (len(there.get(gram, ())), gram))
-        rarest = own[: len(own) - math.ceil(threshold * len(own)) + 1]
+        rarest = own[: len(own) - math.ceil(threshold * len(own) - ROUNDING) + 1]
         found = {number for gram in rarest for number in there.get(gram, ())}
-        return pair.prompt_ids in whole or any(_jaccard(frozenset(own), grams[number]) >= threshold for number in found)
+        all_own = frozenset(own)
+        return pair.prompt_ids in whole or any(_jaccard(all_own, grams[number]) >= threshold for number in found)
 
     return [pair.prompt_id for pair in test if has_twin(pair)]
 

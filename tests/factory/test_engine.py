@@ -17,7 +17,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.client.backoff import LONGEST_WAIT
+from factory.client.backoff import LONGEST_WAIT, full_jitter
 from factory.client.pool import EngineGone
 from factory.client.protocol import Wire
 from factory.client.transport import TooLong, http_client
@@ -387,6 +387,26 @@ def test_engine_busy_server_that_answers_others_is_waited_for_without_end(fake_e
         return await unlucky
 
     assert use(fake_engine.url, ask).faults == ("busy",) * turned_away
+
+
+def test_engine_request_that_is_too_much_for_a_server_that_answers_others_fails_alone(fake_engine: FakeEngine) -> None:
+    """As one that is larger than a limit of tokens a minute: it is turned away for ever."""
+    fake_engine.faults = lambda seen: busy("100") if "huge" in seen.asked else None
+    waited: list[float] = []
+
+    async def ask(engine: Engine) -> None:
+        huge = asyncio.ensure_future(engine.complete(a_request("huge")))
+        await asyncio.gather(*(engine.complete(a_request()) for _ in range(3)))
+        with pytest.raises(RequestFailed, match="429: too many requests"):
+            await huge
+
+    use(fake_engine.url, ask, waited=waited)
+
+    assert PATIENCE <= sum(waited) < PATIENCE + 200
+
+
+def test_engine_wait_after_any_number_of_faults_is_one() -> None:
+    assert 0 <= full_jitter(Random(1), 5000) <= LONGEST_WAIT
 
 
 def test_engine_server_that_is_busy_for_ever_ends_the_run_and_not_the_request(fake_engine: FakeEngine) -> None:

@@ -270,7 +270,7 @@ def test_engine_replica_that_breaks_on_everything_leaves_and_comes_back_after_a_
     assert STRIKES <= back[0] < 3 * STRIKES
     assert len(fake_engine.questions) > back[0] + STRIKES
     assert "out of the pool, 1 of 2 servers left" in said[0]
-    assert "back in the pool" in said[1]
+    assert "is in the pool" in said[1]
 
 
 def test_engine_all_gone_everybody_is_told_after_a_few_canaries(fake_engine: FakeEngine) -> None:

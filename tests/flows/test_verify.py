@@ -325,6 +325,22 @@ def test_verify_of_a_manifest_with_another_identity_finds_that_alone_and_mends_i
     assert made.engine.seen == []
 
 
+def test_verify_of_a_folder_whose_ledger_has_another_form_repairs_nothing(made: Made, prefactory: Command) -> None:
+    """None of its records can be read: a repair would have all of it paid for again."""
+    another(made.folder.manifest_path, '"ledger": "2"', '"ledger": "1"')
+    for record in made.folder.root.glob("round=0/_records/*.json"):
+        record.write_text(record.read_text().rpartition(',\n "checksum"')[0] + "\n}")
+    files = [path for path in made.folder.root.rglob("*") if path.is_file() and path.name != ".lock"]
+    before = {path: path.read_bytes() for path in files}
+
+    ended = prefactory("verify", made.root, "--repair")
+
+    assert ended.code == 2
+    assert "whose ledger has another form (ledger: 1 -> 2); give the recipe another `name`" in ended.error
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (made.folder.root / "aside").exists()
+
+
 SAID_WRONG: dict[str, tuple[str, str, str]] = {  # the file, what it says, and what it says then
     "recipe": ("recipe.yaml", "max_tokens: 400", "max_tokens: 401"),
     "provenance": ("manifest.json", '"policy": "remote:fake-model"', '"policy": "remote:fake-mode1"'),

@@ -61,6 +61,12 @@ def test_reading_page_that_is_no_reply_is_an_engine_fault(request_: Request) -> 
         read_reply(request_, b"<html>")
 
 
+def test_read_counts_that_no_text_has_are_not_known() -> None:
+    usage = {"prompt_tokens": 10**30, "completion_tokens": -5}
+    found = read_reply(READ, json.dumps({"choices": [{"text": "x"}], "usage": usage}).encode())
+    assert (found.prompt_tokens, found.completion_tokens) == (None, None)
+
+
 def test_read_another_models_answer_is_refused() -> None:
     with pytest.raises(EngineUnavailable, match="instead of"):
         read_reply(READ, reply(None, {"7": -1.0}), answers_as="other")

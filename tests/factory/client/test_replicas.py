@@ -181,7 +181,7 @@ def test_absent_server_that_comes_up_is_probed_and_used(fake_engine: FakeEngine,
     first = later.seen.index(later.questions[0])
     assert {seen.path for seen in later.seen[:first]} == {MODELS, CHAT}
     assert len(later.seen[:first]) > len(Ability)
-    assert any(line.startswith(address(free)) and "back in the pool" in line for line in said)
+    assert any(line.startswith(address(free)) and "is in the pool" in line for line in said)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,11 @@ def test_paired_swapped_checkpoints_turn_everything_round(table: Paired) -> None
     assert other.p_value == table.p_value
 
 
+def test_paired_test_of_thousands_of_changes_is_a_number() -> None:
+    assert Paired(0, 600, 600, 0).p_value == 1.0
+    assert 0 <= Paired(0, 900, 2100, 0).p_value < 1e-9
+
+
 def test_paired_interval_is_newcombes_method_10() -> None:
     """By the formula, step by step, for 40 hits with both, 8 and 2 with one, 10 with neither."""
     table = Paired(40, 2, 8, 10)

@@ -100,6 +100,7 @@ def test_journal_that_could_not_be_put_on_the_disk_says_so_at_its_next_answer(
 
     with pytest.raises(StorageError, match=r"j\.jsonl: cannot be written: Input/output error"):
         journal.append(Completion("s", "x", "stop"))
+    assert list(Journal(journal.path).kept) == ["r", "s"]  # the one that came is kept all the same
 
 
 def test_process_that_ends_puts_the_last_answers_on_the_disk(tmp_path: Path) -> None:
