@@ -33,8 +33,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import yaml
@@ -134,7 +133,8 @@ def recipe_of(folder: Path, *, quick: bool, rounds: int | None = None) -> Docume
 
 def made_by() -> Document:
     """What else decides the figures, beside the recipe."""
-    found = {name: version(name) for name in VERSIONED if find_spec(name) is not None}
+    packages = packages_distributions()  # vLLM's CPU build is called otherwise
+    found = {name: version(packages[name][0]) for name in VERSIONED if name in packages}
     return {"versions": found, "cpus": os.cpu_count(), "machine": platform.machine()}
 
 

@@ -68,14 +68,11 @@ def loops_table(rows: Sequence[Document]) -> Table:
 
 
 def kinds_table(rows: Sequence[Document]) -> Table:
-    """Greedy hard loops at the largest cap, by the kind of prompt; `*`: a kind that no prompt of the training is of."""
+    """Greedy hard loops at the largest cap, by the kind of prompt."""
     kinds = [_kinds(row) for row in rows]
-    names = {name: seen for name, (seen, _, _) in kinds[0].items()}
-    shown = Table(
-        "", *(f"{name}{'' if seen else '*'}" for name, seen in names.items()), title="Greedy hard loops by kind"
-    )
-    for row, own in zip(rows, kinds, strict=True):
-        shown.add_row(str(row["checkpoint"]), *(f"{own[name][1]:g}/{own[name][2]:g}" for name in names))
+    shown = Table("kind", "trained on", *(str(row["checkpoint"]) for row in rows), title="Greedy hard loops by kind")
+    for name, (seen, _, _) in kinds[0].items():
+        shown.add_row(name, "yes" if seen else "no", *(f"{own[name][1]:g}/{own[name][2]:g}" for own in kinds))
     return shown
 
 
