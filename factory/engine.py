@@ -190,9 +190,8 @@ class Engine:
                     raise EngineRefused(f"{error}: the server has another model now than at the start") from error
                 if course.is_out_of_patience and self.answers == course.before:
                     raise EngineGone(f"{error}: nobody was answered in {PATIENCE:g} s of waiting") from error
-                if (
-                    await self._any_answers()
-                ):  # the others were answered: it is too much, as one beyond a limit a minute
+                if await self._any_answers():
+                    # The others are answered: it alone is too much, as one beyond a limit of tokens a minute.
                     raise RequestFailed(_given_up(course, error), tuple(course.faults)) from error
                 if course.is_out_of_patience:
                     raise EngineGone(f"{error}: nobody is answered any more") from error

@@ -3,8 +3,8 @@
 A closed gate lets nothing more out and leaves alone what is under way: whoever asks is told why by a Halted, and the answers
 of those that went through before are waited for and kept. The rules that must not break: the gate counts every HTTP attempt
 for an answer before it is made, so that not one more than `max_requests` goes out (canaries and probes, of a token each, are
-none); and a request that may take the run past
-`max_tokens_total` or `max_cost` waits until those under way have said what they took, and is refused if it still may.
+none); and a request that may take the run past `max_tokens_total` or `max_cost` waits until those under way have said what they
+took, and is refused if it still may.
 """
 
 import asyncio

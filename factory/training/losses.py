@@ -101,8 +101,7 @@ def kl_per_token(side: Side) -> Tensor:
 
     Never negative, unlike the plain -mean r (Schulman 2020, "Approximating KL divergence", the estimator k3 there).
     """
-    ratios = side.log_ratios
-    return mean(torch.expm1(ratios) - ratios, side.mask)
+    return _k3(side.log_ratios, side.mask)
 
 
 def kl_per_token_of_own(side: Side) -> Tensor:
@@ -110,5 +109,8 @@ def kl_per_token_of_own(side: Side) -> Tensor:
 
     The other one may not be asked of them: where the reference finds unlikely what the policy says, e^r has no bound.
     """
-    ratios = side.log_ratios
-    return mean(torch.expm1(-ratios) + ratios, side.mask)
+    return _k3(-side.log_ratios, side.mask)
+
+
+def _k3(ratios: Tensor, mask: Tensor) -> Tensor:
+    return mean(torch.expm1(ratios) - ratios, mask)
